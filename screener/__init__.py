@@ -1,0 +1,1 @@
+"""The chest CT screener: receive, assemble, segment, classify, vote, report, deliver, audit."""
