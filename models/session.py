@@ -1,0 +1,328 @@
+"""Open a model in ONNX Runtime and run batches through it; the only door to ``onnxruntime``.
+
+Preprocessing is part of the graph: HU go in, logits come out. The digest of the graph is verified
+before a session opens. A GPU that was asked for and is not there is replaced by the CPU, and the
+reason is kept for the audit.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from models.errors import (
+    InferenceFailed,
+    ManifestInvalid,
+    ModelInputInvalid,
+    ProviderUnavailable,
+)
+from models.manifest import Manifest, Task
+from models.registry import ModelFolder, verify_model
+
+
+class Provider(Enum):
+    """Execution provider, as the settings name it."""
+
+    CPU = "cpu"
+    """Always there."""
+    CUDA = "cuda"
+    """An NVIDIA GPU; needs the ``gpu`` extra."""
+    TENSORRT = "tensorrt"
+    """An NVIDIA GPU through TensorRT; CUDA serves the nodes that TensorRT cannot."""
+
+
+#: ONNX Runtime's names, best first.
+_RUNTIME_NAMES: Mapping[Provider, tuple[str, ...]] = {
+    Provider.CPU: ("CPUExecutionProvider",),
+    Provider.CUDA: ("CUDAExecutionProvider", "CPUExecutionProvider"),
+    Provider.TENSORRT: (
+        "TensorrtExecutionProvider",
+        "CUDAExecutionProvider",
+        "CPUExecutionProvider",
+    ),
+}
+#: What ONNX Runtime raises; its exceptions have no common base below ``Exception``.
+_RUNTIME_ERRORS: tuple[type[Exception], ...] = (
+    ort_errors.EPFail,
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+    ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf,
+    ort_errors.NoSuchFile,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+    RuntimeError,
+    ValueError,
+)
+#: ONNX Runtime's log level for errors; its warnings concern node placement, not results.
+_LOG_ERRORS_ONLY = 3
+#: Axes of a stack of slices, and of lung boxes (row0, column0, row1, column1).
+_STACK_AXES, _BOX_EDGES = 3, 4
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedProvider:
+    """What was asked for, what runs, and why they differ (None when they do not)."""
+
+    requested: Provider
+    actual: Provider
+    fallback_reason: str | None
+
+
+class LungSegmenter:
+    """A lung segmentation graph that is open.
+
+    Parameters
+    ----------
+    folder
+        A model of task ``LUNG_SEGMENTATION``.
+    provider
+        Execution provider to try first.
+    threads
+        Threads inside one operator, at least 1.
+
+    Raises
+    ------
+    ModelDigestMismatch
+        A byte of the graph has changed.
+    ManifestInvalid
+        The manifest is of another task, or the graph's inputs and outputs are not those it names.
+    ProviderUnavailable
+        The graph does not open, not even on the CPU.
+    """
+
+    def __init__(self, folder: ModelFolder, *, provider: Provider, threads: int) -> None:
+        self._open = _OpenGraph(folder, Task.LUNG_SEGMENTATION, provider, threads)
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest of the open model."""
+        return self._open.manifest
+
+    @property
+    def provider(self) -> OpenedProvider:
+        """What was asked for and what runs."""
+        return self._open.provider
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the graph, hexadecimal."""
+        return self._open.digest
+
+    def logits(self, hu: NDArray[np.int16]) -> NDArray[np.float32]:
+        """Give one lung logit per pixel.
+
+        Parameters
+        ----------
+        hu
+            HU, shape ``(batch, rows, columns)``; any size, not clipped.
+
+        Returns
+        -------
+        :
+            Same shape; lung where the logit is above that of the manifest's threshold.
+
+        Raises
+        ------
+        ModelInputInvalid
+            The array is no non-empty int16 stack.
+        """
+        _check_stack(hu)
+        return self._open.run(self.manifest.outputs[0], {self.manifest.inputs[0]: hu})
+
+    def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Turn logits into probabilities, 0 to 1, at the manifest's temperature."""
+        scaled = logits / np.float32(self.manifest.calibration.temperature)
+        return np.asarray(0.5 * (1.0 + np.tanh(0.5 * scaled)), dtype=np.float32)
+
+    def mask(self, logits: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Apply the manifest's threshold, without going through probabilities."""
+        threshold = self.manifest.operating_point.threshold
+        cut = self.manifest.calibration.temperature * np.log(threshold / (1.0 - threshold))
+        return np.asarray(logits > np.float32(cut))
+
+
+class SliceClassifier:
+    """A slice classification graph that is open; parameters and errors as ``LungSegmenter``."""
+
+    def __init__(self, folder: ModelFolder, *, provider: Provider, threads: int) -> None:
+        self._open = _OpenGraph(folder, Task.SLICE_CLASSIFICATION, provider, threads)
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest of the open model."""
+        return self._open.manifest
+
+    @property
+    def provider(self) -> OpenedProvider:
+        """What was asked for and what runs."""
+        return self._open.provider
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the graph, hexadecimal."""
+        return self._open.digest
+
+    def logits(self, hu: NDArray[np.int16], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give one logit per class and slice.
+
+        Parameters
+        ----------
+        hu
+            HU, shape ``(batch, rows, columns)``; any size, not clipped.
+        boxes
+            Lung box of each slice, shape ``(batch, 4)``: row0, column0, row1, column1, edges in
+            pixels, upper edges exclusive, so that ``hu[n, row0:row1, column0:column1]`` is the box.
+
+        Returns
+        -------
+        :
+            Shape ``(batch, n_classes)``, classes in the manifest's order.
+
+        Raises
+        ------
+        ModelInputInvalid
+            Wrong shape or type, or a box without area.
+        """
+        return self._open.run(self.manifest.outputs[0], self._feed(hu, boxes))
+
+    def lesion_logits(
+        self, hu: NDArray[np.int16], boxes: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Give the coarse map of lesion logits inside each box.
+
+        Parameters and errors as ``logits``.
+
+        Returns
+        -------
+        :
+            Shape ``(batch, map_rows, map_columns)``; the map spans exactly the box.
+        """
+        if len(self.manifest.outputs) < 2:  # noqa: PLR2004  the map is the second output
+            raise ModelInputInvalid(
+                f"model {self.manifest.name} gives no lesion map; use one whose manifest lists it"
+            )
+        return self._open.run(self.manifest.outputs[1], self._feed(hu, boxes))
+
+    def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Turn logits ``(batch, n_classes)`` into probabilities that sum to 1 in each row."""
+        scaled = logits / np.float32(self.manifest.calibration.temperature)
+        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
+
+    def _feed(self, hu: NDArray[np.int16], boxes: NDArray[np.float32]) -> dict[str, Any]:
+        _check_stack(hu)
+        _check_boxes(boxes, n_slices=hu.shape[0])
+        return dict(zip(self.manifest.inputs, (hu, boxes), strict=True))
+
+
+class _OpenGraph:
+    """A verified graph in a session, with the provider that it got."""
+
+    __slots__ = ("_session", "digest", "manifest", "provider")
+
+    def __init__(self, folder: ModelFolder, task: Task, provider: Provider, threads: int) -> None:
+        self.manifest = folder.manifest
+        if self.manifest.task is not task:
+            raise ManifestInvalid(
+                f"model {self.manifest.name} is for {self.manifest.task.value}, not for "
+                f"{task.value}; correct the setting that names it"
+            )
+        self.digest = verify_model(folder)
+        self._session, self.provider = _open_session(folder, provider, threads)
+        _check_names(self._session, self.manifest)
+
+    def run(self, output: str, feed: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """Run one batch and give one output."""
+        try:
+            (result,) = self._session.run([output], dict(feed))
+        except _RUNTIME_ERRORS as error:
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in feed.items())
+            raise InferenceFailed(
+                f"model {self.manifest.name} failed on {self.provider.actual.value} with {shapes} "
+                f"({error}); try a smaller batch or the cpu provider"
+            ) from error
+        return np.asarray(result, dtype=np.float32)
+
+
+def _open_session(
+    folder: ModelFolder, provider: Provider, threads: int
+) -> tuple[ort.InferenceSession, OpenedProvider]:
+    """Open the graph on the provider that was asked for, else on the CPU with the reason."""
+    if threads < 1:
+        raise ModelInputInvalid(f"threads = {threads}: must be at least 1; correct the setting")
+    first = _RUNTIME_NAMES[provider][0]
+    if first not in ort.get_available_providers():
+        reason = f"{first} is not in this build of ONNX Runtime; install the gpu extra"
+        return _create(folder, Provider.CPU, threads), OpenedProvider(
+            provider, Provider.CPU, reason
+        )
+    try:
+        session = _create(folder, provider, threads)
+    except ProviderUnavailable as error:
+        if provider is Provider.CPU:
+            raise
+        session = _create(folder, Provider.CPU, threads)
+        return session, OpenedProvider(provider, Provider.CPU, str(error))
+    actual = _actual_provider(session)
+    same = actual is provider
+    reason = None if same else f"{first} could not be initialised; see the log"
+    return session, OpenedProvider(provider, actual, reason)
+
+
+def _create(folder: ModelFolder, provider: Provider, threads: int) -> ort.InferenceSession:
+    """Create a session; translate ONNX Runtime's errors at this door."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _LOG_ERRORS_ONLY
+    available = ort.get_available_providers()
+    names = [name for name in _RUNTIME_NAMES[provider] if name in available]
+    try:
+        return ort.InferenceSession(str(folder.graph), options, providers=names)
+    except _RUNTIME_ERRORS as error:
+        raise ProviderUnavailable(
+            f"{folder.graph} does not open on {provider.value} ({error}); "
+            "check the driver or choose another provider"
+        ) from error
+
+
+def _actual_provider(session: ort.InferenceSession) -> Provider:
+    """Tell which provider comes first in the session that was opened."""
+    first = session.get_providers()[0]
+    return next(provider for provider, names in _RUNTIME_NAMES.items() if names[0] == first)
+
+
+def _check_names(session: ort.InferenceSession, manifest: Manifest) -> None:
+    """Refuse a graph whose inputs and outputs are not the manifest's, in order."""
+    inputs = tuple(one.name for one in session.get_inputs())
+    outputs = tuple(one.name for one in session.get_outputs())
+    if (inputs, outputs) != (manifest.inputs, manifest.outputs):
+        raise ManifestInvalid(
+            f"model {manifest.name}: the graph has inputs {inputs} and outputs {outputs}, the "
+            f"manifest says {manifest.inputs} and {manifest.outputs}; export it again"
+        )
+
+
+def _check_stack(hu: NDArray[np.int16]) -> None:
+    """Refuse anything but a non-empty int16 stack of slices."""
+    if hu.dtype != np.int16 or hu.ndim != _STACK_AXES or 0 in hu.shape:
+        raise ModelInputInvalid(
+            f"HU of type {hu.dtype} and shape {hu.shape}: must be int16 (batch, rows, columns)"
+        )
+
+
+def _check_boxes(boxes: NDArray[np.float32], *, n_slices: int) -> None:
+    """Refuse boxes that do not belong to the slices or have no area."""
+    if boxes.dtype != np.float32 or boxes.shape != (n_slices, _BOX_EDGES):
+        raise ModelInputInvalid(
+            f"boxes of type {boxes.dtype} and shape {boxes.shape}: must be float32 ({n_slices}, 4)"
+        )
+    extents = boxes[:, 2:] - boxes[:, :2]
+    if not bool(np.all(np.isfinite(boxes))) or bool(np.any(extents <= 0)):
+        raise ModelInputInvalid("a lung box has no area; leave out slices without lungs")
