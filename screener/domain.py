@@ -194,7 +194,8 @@ class SliceProbabilities:
 
     class_names: tuple[str, ...]
     slice_indices: NDArray[np.int64]  #: (n,), indices into the volume
-    probabilities: NDArray[np.float32] = field(repr=False)  #: (n, classes), calibrated, rows sum to 1
+    #: (n, classes), calibrated, rows sum to 1
+    probabilities: NDArray[np.float32] = field(repr=False)
 
 
 class VoteRule(StrEnum):

@@ -45,7 +45,8 @@ class RefusedInstance(ScreenerError):
     status
         DIMSE status to answer, a constant of :mod:`screener.receive.status`.
     comment
-        Error Comment (0000,0902): fixed text of at most 64 characters, never a value of the data set.
+        Error Comment (0000,0902): fixed text of at most 64 characters, never a value of the
+        data set.
     """
 
     def __init__(self, status: int, comment: str) -> None:

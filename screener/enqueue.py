@@ -1,0 +1,111 @@
+"""The doorbell: names of tasks and queues, and a message that carries one id.
+
+The listener and the scheduler must not import the workers, so tasks are sent by name (ADR 0003).
+A lost message costs a sweep, not a study: the dispatcher rings again for what nobody took.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+if TYPE_CHECKING:
+    from screener.settings import Settings
+
+SCREEN_RUN = "screener.screen_run"
+DELIVER_RESULTS = "screener.deliver_results"
+SWEEP = "screener.sweep"
+NIGHTLY_AUDIT = "screener.nightly_audit"
+
+QUEUE_STAT = "stat"
+QUEUE_ROUTINE = "routine"
+QUEUE_DELIVER = "deliver"
+QUEUE_SWEEP = "sweep"
+QUEUES = (QUEUE_STAT, QUEUE_ROUTINE, QUEUE_DELIVER, QUEUE_SWEEP)
+
+
+class Doorbell(Protocol):
+    """Tells workers that there is something to look at."""
+
+    def ring_run(self, run_id: str, *, is_stat: bool) -> bool:
+        """Ring for a run; say whether the message left."""
+        ...
+
+    def ring_delivery(self, delivery_id: str) -> bool:
+        """Ring for a delivery; say whether the message left."""
+        ...
+
+
+class NoDoorbell:
+    """The embedded default: workers poll, nobody rings."""
+
+    def ring_run(self, run_id: str, *, is_stat: bool) -> bool:
+        """Do nothing; the workers' own poll finds the run."""
+        del run_id, is_stat
+        return True
+
+    def ring_delivery(self, delivery_id: str) -> bool:
+        """Do nothing; the sender's own poll finds the delivery."""
+        del delivery_id
+        return True
+
+
+class CeleryDoorbell:
+    """Rings through the broker; a broker that is away is no error, the next sweep rings again."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+
+    def ring_run(self, run_id: str, *, is_stat: bool) -> bool:
+        """Send one message to the STAT or the routine queue."""
+        return self._send(SCREEN_RUN, run_id, QUEUE_STAT if is_stat else QUEUE_ROUTINE)
+
+    def ring_delivery(self, delivery_id: str) -> bool:
+        """Send one message to the queue of the senders."""
+        return self._send(DELIVER_RESULTS, delivery_id, QUEUE_DELIVER)
+
+    def _send(self, task: str, identifier: str, queue: str) -> bool:
+        try:
+            self._app.send_task(task, args=(identifier,), queue=queue, retry=False)
+        except OperationalError:
+            return False
+        return True
+
+
+def open_doorbell(settings: Settings) -> Doorbell:
+    """Give the doorbell that the settings ask for."""
+    if not settings.broker.url:
+        return NoDoorbell()
+    return CeleryDoorbell(make_celery_app(settings))
+
+
+def make_celery_app(settings: Settings) -> Celery:
+    """Give a Celery application configured as reliability demands (ADR 0003)."""
+    app = Celery("screener", broker=settings.broker.url, backend=None)
+    app.conf.update(
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        # The database claim decides, not the acknowledgement.
+        task_acks_late=False,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        task_publish_retry=False,
+        task_create_missing_queues=True,
+        task_default_queue=QUEUE_ROUTINE,
+        worker_hijack_root_logger=False,
+        worker_send_task_events=False,
+        worker_enable_remote_control=False,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={
+            "visibility_timeout": 3600,
+            "socket_timeout": 10,
+            "socket_connect_timeout": 3,
+            "health_check_interval": 25,
+        },
+        enable_utc=True,
+        timezone="UTC",
+    )
+    return app

@@ -1,0 +1,378 @@
+"""One frozen object, read once: a TOML file, then ``SCREENER_*`` variables.
+
+A variable names a key with two underscores for each dot: ``SCREENER_NODE__PORT=11113`` is
+``port`` in the table ``[node]``. Every key has a unit in its name and a default here; the file
+``deploy/screener.example.toml`` lists them all and a test keeps the two equal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import os
+import re
+import tomllib
+from datetime import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from screener.domain import ResultKind, VotePolicy, VoteRule
+from screener.errors import ConfigError
+
+#: Variable that names the settings file.
+SETTINGS_FILE_VARIABLE = "SCREENER_SETTINGS"
+
+#: PS3.5 6.2, AE: 1 to 16 characters without control characters or backslash.
+_AE_TITLE = re.compile(r"^[ -\[\]-~]{1,16}$")
+_SHA256 = re.compile(r"^([0-9a-f]{64})?$")
+
+
+def _check_ae_title(value: str) -> str:
+    if not _AE_TITLE.match(value) or not value.strip():
+        raise ValueError("an AE title has 1 to 16 printable ASCII characters and no backslash")
+    return value.strip()
+
+
+def _check_address(value: str) -> str:
+    try:
+        ipaddress.ip_network(value, strict=False)
+    except ValueError as error:
+        raise ValueError("write an IP address or a network such as 10.1.2.0/24") from error
+    return value
+
+
+def _check_sha256(value: str) -> str:
+    if not _SHA256.match(value):
+        raise ValueError("write 64 lower-case hexadecimal digits, as `screener models list` shows")
+    return value
+
+
+def _check_time_of_day(value: str) -> str:
+    time.fromisoformat(value)
+    return value
+
+
+_VOTE = VotePolicy(name="default", rule=VoteRule.AFFECTED_FRACTION)
+
+AeTitle = Annotated[str, AfterValidator(_check_ae_title)]
+Network = Annotated[str, AfterValidator(_check_address)]
+Sha256 = Annotated[str, AfterValidator(_check_sha256)]
+TimeOfDay = Annotated[str, AfterValidator(_check_time_of_day)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NodeSettings(_Section):
+    """The DICOM node that scanners and PACS send to."""
+
+    ae_title: AeTitle = "SCREENER"
+    host: str = "127.0.0.1"
+    port: Port = 11112
+    maximum_associations: Annotated[int, Field(ge=1)] = 64
+    maximum_associations_per_peer: Annotated[int, Field(ge=1)] = 16
+    network_timeout_s: Seconds = 30.0
+
+
+class PeerSettings(_Section):
+    """Who may speak: a calling AE title bound to addresses. Nobody else gets in."""
+
+    ae_title: AeTitle
+    addresses: Annotated[tuple[Network, ...], Field(min_length=1)]
+    priority: Literal["stat", "routine"] = "routine"
+    query_host: str = ""
+    query_port: Port = 0
+
+
+class SpoolSettings(_Section):
+    """Where received instances stay, and how much of the disk they may not take."""
+
+    root: Path | None = None
+    reserve_bytes: Annotated[int, Field(ge=0)] = 5 * 1024**3
+
+
+class CompletionSettings(_Section):
+    """When a study is thought complete (design 3.2)."""
+
+    series_quiet_s: Seconds = 60.0
+    study_quiet_s: Seconds = 600.0
+    hard_cap_s: Seconds = 5400.0
+
+
+class DatabaseSettings(_Section):
+    """The audit database: SQLite by default, PostgreSQL by URL."""
+
+    url: str = ""
+
+
+class BrokerSettings(_Section):
+    """The doorbell. Without a URL workers poll the database: nothing else changes."""
+
+    url: str = ""
+
+
+class WorkerSettings(_Section):
+    """How runs are worked on."""
+
+    processes: Annotated[int, Field(ge=1)] = 1
+    poll_s: Seconds = 0.25
+    sweep_s: Seconds = 1.0
+    lease_s: Seconds = 60.0
+    max_attempts: Annotated[int, Field(ge=1)] = 3
+    first_retry_s: Seconds = 5.0
+    retry_cap_s: Seconds = 300.0
+    ring_again_s: Seconds = 2.0
+
+
+class ModelSettings(_Section):
+    """A model by name, pinned by content; an empty digest pins what its manifest says."""
+
+    name: str
+    sha256: Sha256 = ""
+
+
+class ModelsSettings(_Section):
+    """Which models screen."""
+
+    root: Path | None = None
+    lungs: ModelSettings = ModelSettings(name="lung_segmentation")
+    slices: ModelSettings = ModelSettings(name="slice_classifier")
+
+
+class InferenceSettings(_Section):
+    """How ONNX Runtime is used."""
+
+    provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"
+    threads: Annotated[int, Field(ge=0)] = 0
+    batch_size: Annotated[int, Field(ge=1, le=256)] = 8
+    decode_threads: Annotated[int, Field(ge=1, le=64)] = 2
+
+
+class VoteSettings(_Section):
+    """How slices become a decision; see `screener.vote` for the arithmetic."""
+
+    name: str = _VOTE.name
+    rule: VoteRule = _VOTE.rule
+    slice_threshold: Annotated[float, Field(gt=0, lt=1)] = _VOTE.slice_threshold
+    affected_fraction_threshold: Annotated[float, Field(gt=0, lt=1)] = (
+        _VOTE.affected_fraction_threshold
+    )
+    longest_run_threshold_mm: Annotated[float, Field(gt=0)] = _VOTE.longest_run_threshold_mm
+    indeterminate_margin: Annotated[float, Field(ge=0, lt=1)] = _VOTE.indeterminate_margin
+    least_slices: Annotated[int, Field(ge=1)] = _VOTE.least_slices
+
+    def policy(self) -> VotePolicy:
+        """Give the policy as the vote takes it."""
+        return VotePolicy(**self.model_dump())
+
+
+class ReportSettings(_Section):
+    """What stands in every result object."""
+
+    institution_name: Annotated[str, Field(max_length=64)] = ""
+    content_qualification: Literal["RESEARCH", "PRODUCT"] = "RESEARCH"
+
+
+class DestinationSettings(_Section):
+    """A node that results go to."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    ae_title: AeTitle
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)]
+    kinds: Annotated[tuple[ResultKind, ...], Field(min_length=1)] = (
+        ResultKind.STRUCTURED_REPORT,
+        ResultKind.SEGMENTATION,
+    )
+    confirm_by_query: bool = True
+    timeout_s: Seconds = 30.0
+
+
+class DeliverySettings(_Section):
+    """How long a destination may be away."""
+
+    lease_s: Seconds = 120.0
+    first_retry_s: Seconds = 10.0
+    retry_cap_s: Seconds = 900.0
+    give_up_after_s: Seconds = 7 * 86400.0
+
+
+class AuditSettings(_Section):
+    """The event chain and the nightly audit."""
+
+    key_file: Path | None = None
+    checkpoint_file: Path | None = None
+    seal_every_s: Seconds = 5.0
+    nightly_at_utc: TimeOfDay = "02:30"
+    pacs: str = ""
+    report_dir: Path | None = None
+
+
+class LogSettings(_Section):
+    """Logs go to standard error: JSON for machines, lines for a terminal."""
+
+    format: Literal["json", "terminal", "auto"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(BaseSettings):
+    """Everything a site can choose."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SCREENER_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    data_dir: Path = Path("~/.local/share/screener")
+    node: NodeSettings = NodeSettings()
+    peers: tuple[PeerSettings, ...] = ()
+    spool: SpoolSettings = SpoolSettings()
+    completion: CompletionSettings = CompletionSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    broker: BrokerSettings = BrokerSettings()
+    workers: WorkerSettings = WorkerSettings()
+    models: ModelsSettings = ModelsSettings()
+    inference: InferenceSettings = InferenceSettings()
+    vote: VoteSettings = VoteSettings()
+    report: ReportSettings = ReportSettings()
+    destinations: tuple[DestinationSettings, ...] = ()
+    delivery: DeliverySettings = DeliverySettings()
+    audit: AuditSettings = AuditSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Variables win over the file, which comes in as keyword arguments."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return (env_settings, init_settings)
+
+    @model_validator(mode="after")
+    def _check_across_sections(self) -> Settings:
+        names = [destination.name for destination in self.destinations]
+        if len(set(names)) != len(names):
+            raise ValueError("destinations: two share a name; give each its own")
+        if self.audit.pacs and self.audit.pacs not in names:
+            raise ValueError(
+                f"audit.pacs: '{self.audit.pacs}' is no destination; use one of {names}"
+            )
+        titles = [peer.ae_title for peer in self.peers]
+        if len(set(titles)) != len(titles):
+            raise ValueError("peers: two share an AE title; list both addresses in one peer")
+        return self
+
+    @property
+    def data_path(self) -> Path:
+        """Folder of everything the screener keeps."""
+        return self.data_dir.expanduser().absolute()
+
+    @property
+    def spool_path(self) -> Path:
+        """Folder of received instances."""
+        return (self.spool.root or self.data_path / "spool").expanduser().absolute()
+
+    @property
+    def results_path(self) -> Path:
+        """Folder of encoded results, one folder per run."""
+        return self.data_path / "results"
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL of the audit database."""
+        return self.database.url or f"sqlite:///{self.data_path / 'screener.sqlite3'}"
+
+    @property
+    def key_path(self) -> Path:
+        """File with the key of the event chain."""
+        return (self.audit.key_file or self.data_path / "audit.key").expanduser().absolute()
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """File with the checkpoints of the event chain, outside the database."""
+        default = self.data_path / "audit.checkpoints"
+        return (self.audit.checkpoint_file or default).expanduser().absolute()
+
+    @property
+    def audit_report_path(self) -> Path:
+        """Folder of nightly audit pages."""
+        return (self.audit.report_dir or self.data_path / "audits").expanduser().absolute()
+
+    @property
+    def result_digest(self) -> str:
+        """sha256 over the settings that can change a result; stands in the derived UIDs.
+
+        Where to listen, to send and to store changes no result and is left out, so that moving
+        a node does not rename its reports.
+        """
+        parts = {"vote", "report", "models"}
+        text = self.model_dump_json(include=parts)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Read the settings file, then the variables over it.
+
+    Parameters
+    ----------
+    path
+        TOML file; None takes the file named by ``SCREENER_SETTINGS``, and without it the defaults.
+
+    Raises
+    ------
+    ConfigError
+        Unreadable file, unknown key or wrong value; the text names key, value and mend.
+    """
+    if path is None and os.environ.get(SETTINGS_FILE_VARIABLE):
+        path = Path(os.environ[SETTINGS_FILE_VARIABLE])
+    content = {} if path is None else _read_toml(path)
+    # SETTINGS itself is consumed here; as a field it would be an unknown key.
+    try:
+        return Settings(**content)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, path)) from error
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"settings file {path} cannot be read: {error.strerror}. Give another with --settings"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"settings file {path} is no valid TOML: {error}") from error
+
+
+def _explain(error: ValidationError, path: Path | None) -> str:
+    where = f"settings file {path}" if path else "settings"
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"]) or "(whole file)"
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{key}: unknown key; see deploy/screener.example.toml for all keys")
+        elif item["type"] == "missing":
+            lines.append(f"{key}: missing; add it")
+        else:
+            lines.append(f"{key}: {item['msg']} (found: {_shown(key, item['input'])})")
+    return f"{where} cannot be used:\n  " + "\n  ".join(lines)
+
+
+def _shown(key: str, value: object) -> str:
+    """Show a value in an error, but never one that may hold a password."""
+    if key.endswith("url") or isinstance(value, dict | BaseModel):
+        return "not shown"
+    return repr(value)
+
+
+__all__ = ["SETTINGS_FILE_VARIABLE", "Settings", "load_settings"]
