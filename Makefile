@@ -1,0 +1,72 @@
+# Two commands do all the set-up: `make demo` and `make test`.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+SCREENER_TEST_DATA ?= $(abspath ../shared/data)
+export SCREENER_TEST_DATA
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check lint types imports unit integration test-slow bench services clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+# ── environments ────────────────────────────────────────────────────────────────────────────
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; name one with: make PYTHON=/path/to/python3 demo"; exit 2; }
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 \
+	  || { rm -rf $(VENV); [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null && $(PYTHON) -m venv $(VENV); } \
+	  || { echo "python3 cannot make a virtual environment; install it with: sudo apt install python3-venv"; exit 2; }
+
+$(VENV)/.runtime: pyproject.toml | $(BIN)/python
+	@echo "Installing the light runtime (no torch) into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu]'
+	@touch $@
+
+$(VENV)/.full: pyproject.toml | $(BIN)/python
+	@echo "Installing the full environment (tests, training) into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,dev,train]'
+	@touch $@ $(VENV)/.runtime
+
+venv: $(VENV)/.full ## make the full development environment
+
+services: ## install what the integration tests start: Redis, PostgreSQL, Orthanc, DCMTK, Chromium
+	@tests/install-services
+
+# ── people ──────────────────────────────────────────────────────────────────────────────────
+
+demo: $(VENV)/.runtime ## screen four synthetic studies over real C-STORE and show what comes back
+	@$(BIN)/screener demo
+
+# ── gates, cheapest first ───────────────────────────────────────────────────────────────────
+
+lint: $(VENV)/.full ## format and lint
+	$(BIN)/ruff format --check screener workers models tests
+	$(BIN)/ruff check screener workers models tests
+
+types: $(VENV)/.full ## mypy, strict
+	$(BIN)/mypy
+
+imports: $(VENV)/.full ## import contracts
+	$(BIN)/lint-imports
+
+check: lint types imports ## every static gate
+
+unit: $(VENV)/.full ## unit tests alone
+	$(BIN)/pytest tests/unit
+
+integration: $(VENV)/.full services ## integration tests alone
+	$(BIN)/pytest tests/integration -m "not slow and not gpu"
+
+test: $(VENV)/.full services check ## every gate and every test that is not slow
+	$(BIN)/pytest -m "not slow and not gpu"
+
+test-slow: $(VENV)/.full services ## the tests that take longer than a minute each
+	$(BIN)/pytest -m "slow and not gpu"
+
+bench: $(VENV)/.full ## lung Dice end to end, and speed as ratios measured side by side
+	$(BIN)/python -m tests.bench
+
+clean: ## remove the environment and every cache
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
