@@ -270,9 +270,11 @@ def _open_session(
         session = _create(folder, Provider.CPU, threads)
         return session, OpenedProvider(provider, Provider.CPU, str(error))
     actual = _actual_provider(session)
-    same = actual is provider
-    reason = None if same else f"{first} could not be initialised; see the log"
-    return session, OpenedProvider(provider, actual, reason)
+    if actual is provider:
+        return session, OpenedProvider(provider, actual, None)
+    return session, OpenedProvider(
+        provider, actual, f"{first} could not be initialised; see the log of ONNX Runtime"
+    )
 
 
 def _create(folder: ModelFolder, provider: Provider, threads: int) -> ort.InferenceSession:
