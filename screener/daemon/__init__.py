@@ -1,0 +1,1 @@
+"""The processes around the journey: listen, work, deliver, schedule, and what watches them."""
