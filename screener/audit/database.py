@@ -1,0 +1,210 @@
+"""One URL to one database: engine, transactions, migrations; SQLite by default, PostgreSQL by URL.
+
+Both engines run the same code. SQLite gets WAL, full synchronisation and BEGIN IMMEDIATE for
+writers, so that a committed row survives a power cut and two writers queue instead of failing.
+Errors of the driver become `DatabaseUnavailable` here and nowhere else; statement parameters are
+kept out of their text.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import (
+    ArgumentError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+)
+from sqlalchemy.exc import (
+    TimeoutError as PoolTimeoutError,
+)
+from sqlalchemy.orm import Session
+
+from screener.errors import ConfigError, DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection
+
+#: How long a writer waits for another on SQLite.
+BUSY_TIMEOUT_S = 10.0
+#: How long a connection to PostgreSQL may take.
+CONNECT_TIMEOUT_S = 5
+#: PostgreSQL advisory lock held while migrating, so that two starting processes queue.
+MIGRATION_LOCK = 0x5C2EE4E2
+
+_UNAVAILABLE = (OperationalError, InterfaceError, InternalError, PoolTimeoutError)
+_BEGIN_OPTION = "screener_begin"
+
+
+class Database:
+    """The audit database.
+
+    Parameters
+    ----------
+    url
+        SQLAlchemy URL: ``sqlite:////path/file`` or ``postgresql://user@host/name``.
+
+    Raises
+    ------
+    ConfigError
+        The URL names no database that the screener can use.
+    """
+
+    def __init__(self, url: str) -> None:
+        parsed = _parse_url(url)
+        self._engine = _make_engine(parsed)
+        self._writing_engine = self._engine.execution_options(**{_BEGIN_OPTION: "BEGIN IMMEDIATE"})
+        self.dialect = parsed.get_backend_name()
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Open a session for reading; nothing it changes is committed.
+
+        Raises
+        ------
+        DatabaseUnavailable
+            The database cannot be reached.
+        """
+        with _translated(), Session(self._engine) as session:
+            yield session
+
+    @contextmanager
+    def begin(self) -> Iterator[Session]:
+        """Open a session for writing; commits at the end, rolls back on any error.
+
+        Raises
+        ------
+        DatabaseUnavailable
+            The database cannot be reached, is locked, full or read-only.
+        """
+        with (
+            _translated(),
+            Session(self._writing_engine, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            yield session
+
+    def upgrade(self) -> None:
+        """Bring the schema to the newest version; safe in several processes at once.
+
+        Raises
+        ------
+        DatabaseUnavailable
+            The database cannot be reached.
+        ConfigError
+            The schema was made by a newer version of the screener.
+        """
+        with _translated(), self._writing_engine.begin() as connection:
+            if self.dialect == "postgresql":
+                connection.execute(
+                    text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK}
+                )
+            self._refuse_newer(connection)
+            command.upgrade(_alembic_config(connection), "head")
+
+    def is_current(self) -> bool:
+        """Say whether the schema is the newest this version knows."""
+        with _translated(), self._engine.connect() as connection:
+            heads = MigrationContext.configure(connection).get_current_heads()
+        return set(heads) == set(_scripts().get_heads())
+
+    def dispose(self) -> None:
+        """Close every pooled connection; do this in a child after a fork."""
+        self._engine.dispose()
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, for tests that look under the tables."""
+        return self._engine
+
+    @staticmethod
+    def _refuse_newer(connection: Connection) -> None:
+        known = {script.revision for script in _scripts().walk_revisions()}
+        unknown = set(MigrationContext.configure(connection).get_current_heads()) - known
+        if unknown:
+            raise ConfigError(
+                f"database.url: the schema is at revision {', '.join(sorted(unknown))}, which this "
+                "version does not know; install the newer screener again or restore a backup"
+            )
+
+
+def _parse_url(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise ConfigError(
+            "database.url: not a URL; write sqlite:////path/file or postgresql://user@host/name"
+        ) from error
+    backend = parsed.get_backend_name()
+    if backend == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend != "sqlite":
+        raise ConfigError(f"database.url: {backend} is not supported; use sqlite or postgresql")
+    if not parsed.database or parsed.database == ":memory:":
+        raise ConfigError("database.url: SQLite needs a file; write sqlite:////path/file")
+    return parsed
+
+
+def _make_engine(url: URL) -> Engine:
+    # Parameters stay out of error texts: they carry identifiers.
+    common: dict[str, Any] = {"hide_parameters": True, "pool_pre_ping": True}
+    if url.get_backend_name() == "postgresql":
+        return create_engine(url, connect_args={"connect_timeout": CONNECT_TIMEOUT_S}, **common)
+    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        url, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}, **common
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions are begun by `_begin_sqlite`
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        f"busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A deferred writer would fail at its first write when another got in between.
+    connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN_OPTION, "BEGIN"))
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except _UNAVAILABLE as error:
+        raise DatabaseUnavailable(f"audit database: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    cause = getattr(error, "orig", None) or error
+    return (str(cause).strip() or type(cause).__name__).splitlines()[0]
+
+
+def _alembic_config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_alembic_config())

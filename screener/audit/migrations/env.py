@@ -1,0 +1,12 @@
+"""Run migrations over the connection that `Database.upgrade` opened, inside its transaction."""
+
+from alembic import context
+
+from screener.audit.tables import Row
+
+connection = context.config.attributes["connection"]
+if connection is None:
+    raise RuntimeError("migrations run through Database.upgrade, which opens the connection")
+context.configure(connection=connection, target_metadata=Row.metadata, compare_type=True)
+with context.begin_transaction():
+    context.run_migrations()
