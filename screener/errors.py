@@ -9,6 +9,7 @@ whether trying again can help (ADR 0004).
     ├── ConfigError                  the operator must fix it; exit code 2
     ├── WrongUse                     the command line was used wrongly; exit code 2
     ├── RefusedInstance              carries the C-STORE status we answer
+    ├── DemoFailed                   the demo could not be carried through
     ├── NotAnalysable                a result, not a failure: reported as "not analysed, because"
     ├── Permanent                    recorded, never retried
     │   ├── UnreadablePixels
@@ -35,6 +36,10 @@ class ConfigError(ScreenerError):
 
 class WrongUse(ScreenerError):
     """A command was given something it cannot work on; the text says what would work."""
+
+
+class DemoFailed(ScreenerError):
+    """The demo could not be carried through; the text says where to look."""
 
 
 class RefusedInstance(ScreenerError):

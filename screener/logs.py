@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -73,3 +75,11 @@ def get_log() -> FilteringBoundLogger:
     """Give a logger; its lines appear as :func:`set_up_logs` decided."""
     log: FilteringBoundLogger = structlog.get_logger()
     return log
+
+
+def where_raised(error: BaseException, depth: int = 3) -> str:
+    """Name the innermost frames of an error, without its text, which may hold patient data."""
+    frames = traceback.extract_tb(error.__traceback__)[-depth:]
+    return " < ".join(
+        f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames)
+    )

@@ -1,0 +1,1 @@
+"""What a model is: manifests, sessions, shipped weights, training. Knows nothing of DICOM."""

@@ -1,0 +1,84 @@
+"""The Typer application: its commands in the order people meet them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from screener.cli import audit_commands, node_commands, study_commands
+from screener.cli.output import EXIT_FAILED, EXIT_WRONG_USE, print_note
+from screener.errors import ConfigError, ScreenerError, WrongUse
+from screener.logs import get_log, where_raised
+from screener.settings import SETTINGS_FILE_VARIABLE
+from screener.version import VERSION
+
+app = typer.Typer(
+    name="screener",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Screen every chest CT: C-STORE in, DICOM Structured Report out, every step audited.\n\n"
+    "Not a medical device. Every result is unverified.",
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"screener {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def common_options(
+    settings: Annotated[
+        Path | None,
+        typer.Option(help="Settings file (TOML); also $SCREENER_SETTINGS.", show_default=False),
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Take the options that stand before the command."""
+    del version
+    if settings is not None:
+        # The children of `serve` and the workers read the same file.
+        os.environ[SETTINGS_FILE_VARIABLE] = str(settings.absolute())
+
+
+node_commands.add_to(app)
+study_commands.add_to(app)
+audit_commands.add_to(app)
+
+
+def main() -> None:
+    """Run the command line; the one place where an unexpected error becomes an exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except (ConfigError, WrongUse) as error:
+        print_note(f"screener: {error}")
+        sys.exit(EXIT_WRONG_USE)
+    except ScreenerError as error:
+        print_note(f"screener: {error}")
+        sys.exit(EXIT_FAILED)
+    except TyperException as error:
+        print_note(f"screener: {error.format_message()} (see `screener --help`)")
+        sys.exit(EXIT_WRONG_USE)
+    except (KeyboardInterrupt, typer.Abort):
+        print_note("screener: interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(EXIT_FAILED)
+    except Exception as error:  # noqa: BLE001  boundary: a user never sees a traceback
+        get_log().error("unexpected_error", error=type(error).__name__, detail=where_raised(error))
+        print_note(
+            f"screener: an error nobody expected ({type(error).__name__}). This is a defect: "
+            "please report it with the log above"
+        )
+        sys.exit(EXIT_FAILED)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,82 @@
+"""Commands of the quality officer."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from screener.cli.output import EXIT_DONE, EXIT_FAILED, print_json, print_table, print_text
+from screener.errors import WrongUse
+from screener.logs import set_up_logs
+from screener.settings import Settings, load_settings
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+audit_app = typer.Typer(no_args_is_help=True, help="Account for every study; prove the trail.")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this file to the application."""
+    app.add_typer(audit_app, name="audit")
+
+
+@audit_app.command("nightly")
+def nightly(
+    day: Annotated[str, typer.Option("--date", help="Day to account for; yesterday without.")] = "",
+    pacs: Annotated[str, typer.Option(help="Destination to ask; audit.pacs without.")] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the pages; audit.report_dir without.")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Compare what the PACS holds of a day with the ledger, and write a page about it.
+
+    Exit code 1 where a study is missing or failed, or the chain or a model does not verify.
+
+    Example: `screener audit nightly --date 2026-11-20`
+    """
+    from screener.daemon.nightly import run_nightly
+
+    result = run_nightly(_settings(), _day(day), pacs_name=pacs, folder=out)
+    if as_json:
+        print_json(result.document)
+    else:
+        print_table(("study", "outcome", "detail"), result.rows(), f"Audit of {result.audit_date}")
+        print_text(f"{result.summary}\nPage: {result.html_path}\nJSON: {result.json_path}")
+    return EXIT_DONE if result.is_clean else EXIT_FAILED
+
+
+@audit_app.command("verify")
+def verify(as_json: AsJson = False) -> int:
+    """Recompute the event chain and compare it with its checkpoints.
+
+    Exit code 1 where a row was changed, deleted, inserted, reordered or cut off.
+
+    Example: `screener audit verify`
+    """
+    from screener.daemon.sealing import verify_trail
+
+    report = verify_trail(_settings())
+    if as_json:
+        print_json(report)
+    else:
+        print_text(report.text())
+    return EXIT_DONE if report.is_intact else EXIT_FAILED
+
+
+def _day(text: str) -> date:
+    if not text:
+        return (datetime.now(UTC) - timedelta(days=1)).date()
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise WrongUse(f"--date {text}: write it as 2026-11-20") from error
+
+
+def _settings() -> Settings:
+    settings = load_settings()
+    set_up_logs(settings.log)
+    return settings

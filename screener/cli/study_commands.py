@@ -1,0 +1,194 @@
+"""Commands that have studies as their subject."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from screener.cli.output import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_NOT_ANALYSED,
+    print_json,
+    print_note,
+    print_table,
+    print_text,
+    progress_bar,
+)
+from screener.logs import set_up_logs
+from screener.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from screener.daemon.local import LocalScreening
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+StudyUid = Annotated[str, typer.Argument(help="Study Instance UID.", show_default=False)]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this file to the application."""
+    for function in (screen, reprocess, retry, status, why, demo):
+        app.command()(function)
+
+
+def screen(
+    directory: Annotated[Path, typer.Argument(help="Folder with DICOM files.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="Write SR, SEG and overlay here.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Screen the studies of a folder in this process, without node, broker or database.
+
+    Ends with exit code 3 where the one study of the folder was not analysed.
+
+    Example: `screener screen ./study --out ./results`
+    """
+    from screener.daemon.local import screen_folder, summary_of
+
+    settings = _settings()
+    with progress_bar(is_quiet=as_json) as bar:
+        screenings = screen_folder(settings, directory, out, bar.track)
+    if as_json:
+        summaries = [summary_of(one) for one in screenings]
+        print_json(summaries[0] if len(summaries) == 1 else summaries)
+    else:
+        for one in screenings:
+            print_text(one.text())
+    return _exit_code(screenings)
+
+
+def reprocess(
+    study_uid: StudyUid,
+    wait_s: Annotated[
+        float, typer.Option("--wait", help="Wait so many seconds for the new report.")
+    ] = 0.0,
+    as_json: AsJson = False,
+) -> int:
+    """Screen a study again; the new report names the one it replaces.
+
+    Example: `screener reprocess 1.2.826.0.1.3680043.8.498.1 --wait 120`
+    """
+    from screener.daemon.reprocess import reprocess_study, wait_for_run
+
+    settings = _settings()
+    run_id = reprocess_study(settings, study_uid)
+    if not wait_s:
+        if as_json:
+            print_json({"run_id": run_id, "state": "queued"})
+        else:
+            print_text(f"Run {run_id} is queued. Follow it with: screener status {study_uid}")
+        return EXIT_DONE
+    with progress_bar(is_quiet=as_json) as bar:
+        bar.add_task("screening again", total=None)
+        outcome = wait_for_run(settings, run_id, wait_s)
+    if as_json:
+        print_json(outcome)
+    else:
+        print_text(f"Run {run_id} is {outcome.state.value}. {outcome.summary}")
+    if outcome.is_not_analysed:
+        return EXIT_NOT_ANALYSED
+    return EXIT_DONE if outcome.has_result else EXIT_FAILED
+
+
+def retry(
+    identifier: Annotated[
+        str, typer.Argument(help="Run id, or Study Instance UID.", show_default=False)
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Give failed runs and dead deliveries of a study another chance.
+
+    Example: `screener retry 1.2.826.0.1.3680043.8.498.1`
+    """
+    from screener.daemon.reprocess import retry_stopped
+
+    revived = retry_stopped(_settings(), identifier)
+    if as_json:
+        print_json({"revived": revived})
+    else:
+        print_text(f"Tried again: {', '.join(revived) if revived else 'nothing had stopped'}.")
+
+
+def status(
+    study_uid: Annotated[
+        str | None, typer.Argument(help="Study Instance UID; all without.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Show where studies stand.
+
+    Example: `screener status` or `screener status 1.2.826.0.1.3680043.8.498.1 --json`
+    """
+    from screener.daemon.reprocess import status_of
+
+    rows = status_of(_settings(), study_uid)
+    if as_json:
+        print_json(rows[0] if study_uid else rows)
+        return EXIT_DONE
+    if not rows:
+        print_note("No study has come yet.")
+    print_table(
+        ("study", "state", "instances", "run", "result", "certainty", "delivery", "received"),
+        (row.cells() for row in rows),
+    )
+    return EXIT_DONE
+
+
+def why(study_uid: StudyUid, as_json: AsJson = False) -> None:
+    """Tell the story of a study from the audit database alone.
+
+    Example: `screener why 1.2.826.0.1.3680043.8.498.1`
+    """
+    from screener.daemon.reprocess import story_of, tell
+
+    story = story_of(_settings(), study_uid)
+    if as_json:
+        print_json(story)
+    else:
+        print_text(tell(story))
+
+
+def demo(
+    study: Annotated[
+        Path | None, typer.Option(help="Send this folder instead.", show_default=False)
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for what came back.")] = Path("demo-results"),
+    as_json: AsJson = False,
+) -> int:
+    """Start a whole node with a test PACS, send studies, and show what comes back.
+
+    Everything runs on free ports of this machine and is stopped again; only the reports,
+    segmentations and pictures in the output folder stay.
+
+    Example: `screener demo` or `screener demo --study ./my-study`
+    """
+    from screener.demo.run import run_demo
+
+    outcome = run_demo(study, out, say=print_note)
+    if as_json:
+        print_json(outcome)
+    else:
+        print_table(outcome.columns, outcome.rows(), "What came back to the test PACS")
+        print_text(outcome.closing_words())
+    if not outcome.is_complete:
+        return EXIT_FAILED
+    if study is not None and outcome.is_all_not_analysed:
+        return EXIT_NOT_ANALYSED
+    return EXIT_DONE
+
+
+def _exit_code(screenings: list[LocalScreening]) -> int:
+    if any(one.has_failed for one in screenings):
+        return EXIT_FAILED
+    if len(screenings) == 1 and screenings[0].is_not_analysed:
+        return EXIT_NOT_ANALYSED
+    return EXIT_DONE
+
+
+def _settings() -> Settings:
+    settings = load_settings()
+    set_up_logs(settings.log)
+    return settings

@@ -1,0 +1,29 @@
+"""What a worker process opens once, after the fork, and keeps: database and model sessions.
+
+Opened on first use inside the child: a session or a connection made before the fork would be
+shared by accident, and CUDA does not survive one.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from screener.daemon.site import Site, open_site
+from screener.daemon.tools import open_tools
+from screener.logs import set_up_logs
+from screener.pipeline import Tools
+from screener.settings import load_settings
+
+
+@cache
+def process_site() -> Site:
+    """Open settings and database of this process."""
+    settings = load_settings()
+    set_up_logs(settings.log)
+    return open_site(settings)
+
+
+@cache
+def process_tools() -> Tools:
+    """Open the model sessions of this process; a changed byte refuses the start."""
+    return open_tools(process_site().settings)

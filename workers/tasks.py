@@ -1,0 +1,35 @@
+"""The tasks: an id in, nothing out, safe to run twice. The work is in ``screener.daemon``."""
+
+from __future__ import annotations
+
+from screener.daemon.deliveries import deliver
+from screener.daemon.execution import execute_run
+from screener.daemon.nightly import run_nightly_if_due
+from screener.daemon.sweep import sweep
+from screener.enqueue import DELIVER_RESULTS, NIGHTLY_AUDIT, SCREEN_RUN, SWEEP
+from workers.app import app
+from workers.lifecycle import process_site, process_tools
+
+
+@app.task(name=SCREEN_RUN)  # type: ignore[untyped-decorator]
+def screen_run(run_id: str) -> None:
+    """Screen the study of one run; whoever has not won the claim returns at once."""
+    execute_run(process_site(), process_tools(), run_id)
+
+
+@app.task(name=DELIVER_RESULTS)  # type: ignore[untyped-decorator]
+def deliver_results(delivery_id: str) -> None:
+    """Send the results of one run to one destination."""
+    deliver(process_site(), delivery_id)
+
+
+@app.task(name=SWEEP)  # type: ignore[untyped-decorator]
+def sweep_once() -> None:
+    """Find what is complete, expired, waiting or unsealed."""
+    sweep(process_site())
+
+
+@app.task(name=NIGHTLY_AUDIT)  # type: ignore[untyped-decorator]
+def nightly_audit() -> None:
+    """Account for yesterday, once, whoever asks first."""
+    run_nightly_if_due(process_site())
