@@ -17,7 +17,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from screener.domain import ResultKind, VotePolicy, VoteRule
 from screener.errors import ConfigError
@@ -315,8 +320,9 @@ class Settings(BaseSettings):
         Where to listen, to send and to store changes no result and is left out, so that moving
         a node does not rename its reports.
         """
-        parts = {"vote", "report", "models"}
-        text = self.model_dump_json(include=parts)
+        # Names only: folder and pin change nothing, and the graphs' own digests stand beside.
+        names = {"lungs": {"name"}, "slices": {"name"}}
+        text = self.model_dump_json(include={"vote": True, "report": True, "models": names})
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -341,6 +347,9 @@ def load_settings(path: Path | None = None) -> Settings:
         return Settings(**content)
     except ValidationError as error:
         raise ConfigError(_explain(error, path)) from error
+    except SettingsError as error:
+        # The text names the key and the cause holds the value, which may be a password.
+        raise ConfigError(f"{error}: write lists and tables in variables as JSON") from error
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
