@@ -1,0 +1,35 @@
+"""``screener serve``: the whole node on one machine, each part a child that may die and come back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from screener.daemon.site import upgrade_database
+from screener.daemon.supervise import ChildSpec, supervise
+
+if TYPE_CHECKING:
+    import threading
+
+    from screener.settings import Settings
+
+#: Time for an orderly stop before a child is killed, in seconds.
+DRAIN_S = 20.0
+
+
+def serve(settings: Settings, stop: threading.Event) -> None:
+    """Run listener, workers, sender and scheduler until `stop` is set."""
+    upgrade_database(settings)
+    workers = [
+        ChildSpec(f"worker-{number}", ("work",))
+        for number in range(1, settings.workers.processes + 1)
+    ]
+    supervise(
+        [
+            ChildSpec("listener", ("listen",)),
+            *workers,
+            ChildSpec("sender", ("deliver",)),
+            ChildSpec("scheduler", ("schedule",)),
+        ],
+        stop,
+        DRAIN_S,
+    )

@@ -1,0 +1,82 @@
+"""What every process of one installation shares: settings, database, folders, doorbell, clock."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from screener.audit.database import Database
+from screener.domain import Destination, QueryNode
+from screener.enqueue import Doorbell, open_doorbell
+
+if TYPE_CHECKING:
+    from screener.settings import DestinationSettings, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One installation as one process sees it."""
+
+    settings: Settings
+    database: Database
+    doorbell: Doorbell
+    owner: str  #: host and process, written into every claim
+
+
+def utc_now() -> datetime:
+    """Read the clock; everything below the daemon is handed the time."""
+    return datetime.now(UTC)
+
+
+def open_site(settings: Settings) -> Site:
+    """Open the database and the doorbell that the settings name.
+
+    Raises
+    ------
+    ConfigError
+        A setting cannot work.
+    DatabaseUnavailable
+        The database cannot be reached.
+    """
+    settings.data_path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database = Database(settings.database_url)
+    if not database.is_current():
+        database.upgrade()
+    owner = f"{socket.gethostname()}:{os.getpid()}"
+    return Site(settings, database, open_doorbell(settings), owner)
+
+
+def upgrade_database(settings: Settings) -> str:
+    """Bring the schema to the newest revision and name it."""
+    settings.data_path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database = Database(settings.database_url)
+    database.upgrade()
+    return database.revision()
+
+
+def destination_of(settings: Settings, entry: DestinationSettings) -> Destination:
+    """Give a destination as the delivery takes it."""
+    return Destination(
+        name=entry.name,
+        ae_title=entry.ae_title,
+        host=entry.host,
+        port=entry.port,
+        calling_ae_title=settings.node.ae_title,
+        kinds=entry.kinds,
+        timeout_s=entry.timeout_s,
+    )
+
+
+def query_node_of(settings: Settings, entry: DestinationSettings) -> QueryNode:
+    """Give the same node as one that answers queries."""
+    return QueryNode(
+        name=entry.name,
+        ae_title=entry.ae_title,
+        host=entry.host,
+        port=entry.port,
+        calling_ae_title=settings.node.ae_title,
+        timeout_s=entry.timeout_s,
+    )
