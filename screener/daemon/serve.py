@@ -1,4 +1,4 @@
-"""``screener serve``: the whole node on one machine, each part a child that may die and come back."""
+"""``screener serve``: the whole node on one machine, each part a child that is kept alive."""
 
 from __future__ import annotations
 
