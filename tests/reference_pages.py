@@ -1,0 +1,219 @@
+"""Write the reference pages that must not drift, from the code itself.
+
+``python -m tests.reference_pages`` writes them; ``tests/test_docs.py`` fails while they differ.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer.main
+from pydantic import BaseModel
+
+from screener.cli import app
+from screener.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROJECT = Path(__file__).resolve().parents[1]
+EXAMPLE = PROJECT / "deploy" / "screener.example.toml"
+REFERENCE = PROJECT / "docs" / "reference"
+WRITTEN_BY = "<!-- Written by `python -m tests.reference_pages`; do not edit. -->"
+
+SETTINGS_INTRODUCTION = """\
+One TOML file, then variables over it. `screener --settings FILE COMMAND` names the file, or the
+variable `SCREENER_SETTINGS`. Any key is also a variable: `node.port` is `SCREENER_NODE__PORT`;
+lists are written as JSON. A wrong or unknown key ends every command with exit code 2 and a text
+that names key, value and mend.
+
+`deploy/screener.example.toml` is the same list as a file to start from. *Off* means that the key
+has no value until you give one; the value shown is an example."""
+
+CLI_INTRODUCTION = """\
+`screener [--settings FILE] COMMAND`. Results go to standard output, logs and notes to standard
+error. `--json` prints one JSON document instead of text."""
+
+#: `[node]`, `[[peers]]`, and the same behind the `#` that switches them off.
+_TABLE_LINE = re.compile(r"^#?\[{1,2}([\w.]+)\]{1,2}$")
+#: `port = 104`, `#port = 104`; a comment has a space after its `#`.
+_KEY_LINE = re.compile(r"^(#?)(\w+) = (.+)$")
+
+
+@dataclass(frozen=True)
+class ExampleKey:
+    """One key of the example file."""
+
+    table: str
+    name: str
+    value: str  #: as TOML
+    why: str
+    is_off: bool
+
+    @property
+    def path(self) -> str:
+        """The key with its table, `node.port`."""
+        return f"{self.table}.{self.name}" if self.table else self.name
+
+
+def example_tables() -> dict[str, str]:
+    """Give the tables of the example file with the comment above each."""
+    return {table: comment for table, comment, _ in _example_lines() if table}
+
+
+def example_keys() -> list[ExampleKey]:
+    """Give the keys of the example file with the comment above each."""
+    return [key for _, _, key in _example_lines() if key]
+
+
+def _example_lines() -> Iterator[tuple[str, str, ExampleKey | None]]:
+    table, comments = "", []
+    for line in EXAMPLE.read_text(encoding="utf-8").splitlines():
+        if head := _TABLE_LINE.match(line):
+            table = head[1]
+            yield table, " ".join(comments), None
+        elif key := _KEY_LINE.match(line):
+            yield "", "", ExampleKey(table, key[2], key[3], " ".join(comments), bool(key[1]))
+        elif line.startswith("# "):
+            comments.append(line[2:])
+            continue
+        comments = []
+
+
+def example_switched_on() -> str:
+    """Give the example file with every key that is off switched on."""
+    lines = EXAMPLE.read_text(encoding="utf-8").splitlines()
+    return "\n".join(re.sub(r"^#(?=\[|\w+ = )", "", line) for line in lines)
+
+
+def settings_paths(model: type[BaseModel] = Settings, prefix: str = "") -> list[str]:
+    """Give the dotted path of every key that the settings know, lists of tables included."""
+    paths = []
+    for name, field in model.model_fields.items():
+        inner = _inner_model(field.annotation)
+        paths += settings_paths(inner, f"{prefix}{name}.") if inner else [f"{prefix}{name}"]
+    return paths
+
+
+def _inner_model(annotation: Any) -> type[BaseModel] | None:
+    parts = (annotation, *getattr(annotation, "__args__", ()))
+    return next((p for p in parts if isinstance(p, type) and issubclass(p, BaseModel)), None)
+
+
+def settings_page() -> str:
+    """Give docs/reference/settings.md."""
+    lines = [
+        "# Settings",
+        WRITTEN_BY,
+        "",
+        SETTINGS_INTRODUCTION,
+    ]
+    tables = {"": "Before the first table."} | example_tables()
+    for table, comment in tables.items():
+        lines += ["", f"## `[{table}]`" if table else "## At the top of the file", "", comment, ""]
+        lines += ["| key | default | meaning |", "| --- | --- | --- |"]
+        lines += [_settings_row(key) for key in example_keys() if key.table == table]
+    return "\n".join(lines) + "\n"
+
+
+def _settings_row(key: ExampleKey) -> str:
+    default = f"off (`{key.value}`)" if key.is_off else f"`{key.value}`"
+    if key.is_off and key.table in {"peers", "destinations"}:
+        inner = _inner_model(Settings.model_fields[key.table].annotation)
+        is_required = inner is not None and inner.model_fields[key.name].is_required()
+        default = f"required (`{key.value}`)" if is_required else f"`{key.value}`"
+    return f"| `{key.name}` | {default} | {key.why} |"
+
+
+# ── commands ─────────────────────────────────────────────────────────────────────────────────
+
+
+def commands() -> dict[str, Any]:
+    """Give every command that can be run, `audit verify` by both words, with its declaration."""
+    return dict(_commands_below(typer.main.get_command(app), ""))
+
+
+def _commands_below(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands_below(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
+
+
+def cli_page() -> str:
+    """Give docs/reference/cli.md."""
+    lines = [
+        "# Commands",
+        WRITTEN_BY,
+        "",
+        CLI_INTRODUCTION,
+        "",
+        "| exit code | meaning |",
+        "| --- | --- |",
+        "| 0 | done |",
+        "| 1 | failed; for checks: something is not in order |",
+        "| 2 | wrong use or wrong settings |",
+        "| 3 | not analysed, where one study is the subject |",
+        "| 130 | interrupted |",
+        "",
+        "Options before the command:",
+        "",
+        *_parameter_rows(typer.main.get_command(app)),
+    ]
+    for name, command in commands().items():
+        lines += ["", f"## `screener {name}`", "", _paragraphs(command.help or "")]
+        if rows := _parameter_rows(command):
+            lines += ["", *rows]
+    return "\n".join(lines) + "\n"
+
+
+def _paragraphs(text: str) -> str:
+    return re.sub(r"[ \t]*\n[ \t]*", "\n", text).strip()
+
+
+def _parameter_rows(command: Any) -> list[str]:
+    parameters = [p for p in command.params if p.name != "help"]
+    if not parameters:
+        return []
+    return [
+        "| parameter | default | meaning |",
+        "| --- | --- | --- |",
+        *(f"| {_spelling(p)} | {_default(p)} | {_meaning(p)} |" for p in parameters),
+    ]
+
+
+def _spelling(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return f"`{parameter.name.upper()}`"
+    return ", ".join(f"`{spelling}`" for spelling in parameter.opts)
+
+
+def _default(parameter: Any) -> str:
+    if parameter.required:
+        return "required"
+    is_empty = parameter.default in (None, "", False)
+    return "none" if is_empty else f"`{parameter.default}`"
+
+
+def _meaning(parameter: Any) -> str:
+    return "Show the version and end." if parameter.name == "version" else parameter.help or ""
+
+
+PAGES = {
+    REFERENCE / "settings.md": settings_page,
+    REFERENCE / "cli.md": cli_page,
+}
+
+
+def main() -> None:
+    """Write every page."""
+    for path, page in PAGES.items():
+        path.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
