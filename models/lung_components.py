@@ -1,0 +1,197 @@
+"""Turn a raw lung mask into two labelled lungs.
+
+The network decides pixel by pixel. What only the whole volume can tell is decided here: gas in the
+bowel is no lung because it hangs together with none, a vessel inside a lung belongs to it, and
+lungs that touch at the front are still two. Needs numpy and scipy only; training, evaluation and
+screening share it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+#: Labels as in the result: the patient's right lung lies at low columns of an axial slice.
+RIGHT_LUNG, LEFT_LUNG = 1, 2
+
+BoolVolume = NDArray[np.bool_]
+LabelVolume = NDArray[np.uint8]
+Spacing = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentRules:
+    """What counts as a lung; shares are of a volume in voxels."""
+
+    smallest_ml: float = (
+        20.0  #: below this a component is no lung; four slices of bowel gas hold less
+    )
+    second_share: float = 0.12  #: the smaller lung against the larger, with lung collapse in mind
+    fragment_share: float = 0.02  #: other parts are kept when this large and within the chest
+    split_share: float = 0.2  #: each side of a split of touching lungs
+    split_grid_mm: float = 3.0  #: grid on which touching lungs are pulled apart
+    deepest_erosion_mm: float = 18.0  #: lungs that hold together more than this are one lung
+    one_lung_width_mm: float = 190.0  #: no single lung is wider
+
+
+DEFAULT_RULES = ComponentRules()
+
+
+def label_lungs(
+    mask: BoolVolume, spacing_mm: Spacing, rules: ComponentRules = DEFAULT_RULES
+) -> LabelVolume:
+    """Keep the lungs of a raw mask, fill their holes and tell right from left.
+
+    Parameters
+    ----------
+    mask
+        Raw lung mask, shape ``(slices, rows, columns)``; the patient's right at low columns.
+    spacing_mm
+        Distance of slices, rows and columns.
+
+    Returns
+    -------
+    :
+        Same shape: 0 background, 1 right lung, 2 left lung. All 0 when nothing is large enough.
+    """
+    labels = np.zeros(mask.shape, dtype=np.uint8)
+    box = _bounding_box(mask)
+    if box is None:
+        return labels
+    inside = mask[box]
+    parts = _two_lungs(inside, spacing_mm, rules)
+    middle = 0.5 * (mask.shape[2] - 1) - box[2].start
+    for label, part in _sides(parts, middle):
+        labels[box][_fill_holes(part) & (labels[box] == 0)] = label
+    return labels
+
+
+def _bounding_box(mask: BoolVolume) -> tuple[slice, slice, slice] | None:
+    """Give the smallest box around the mask, None when it is empty."""
+    axes = tuple(np.any(mask, axis=others) for others in ((1, 2), (0, 2), (0, 1)))
+    if not axes[0].any():
+        return None
+    first, second, third = (
+        slice(int(used[0]), int(used[-1]) + 1) for used in map(np.flatnonzero, axes)
+    )
+    return first, second, third
+
+
+def _two_lungs(mask: BoolVolume, spacing_mm: Spacing, rules: ComponentRules) -> list[BoolVolume]:
+    """Give the lungs as separate masks: none, one or two."""
+    components, sizes = _components(mask)
+    voxel_ml = float(np.prod(spacing_mm)) / 1000.0
+    large = [n for n in np.argsort(-sizes) if sizes[n] * voxel_ml >= rules.smallest_ml]
+    if not large:
+        return []
+    first = large[0]
+    if len(large) > 1 and sizes[large[1]] >= rules.second_share * sizes[first]:
+        seeds = [components == first + 1, components == large[1] + 1]
+        rest = large[2:]
+    else:
+        seeds = _pull_apart(components == first + 1, spacing_mm, rules)
+        rest = large[1:]
+    for n in rest:
+        if sizes[n] >= rules.fragment_share * sizes[first]:
+            _join_nearest(seeds, components == n + 1)
+    return seeds
+
+
+def _components(mask: BoolVolume) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Give face-connected components (from 1) and their sizes in voxels."""
+    components = np.zeros(mask.shape, dtype=np.int32)
+    n_components = ndimage.label(mask, output=components)
+    sizes = np.bincount(components.ravel(), minlength=int(n_components) + 1)[1:]
+    return components, sizes.astype(np.int64)
+
+
+def _join_nearest(seeds: list[BoolVolume], part: BoolVolume) -> None:
+    """Add a part to the lung whose slices it shares most, if it lies within that lung's columns."""
+    columns = np.flatnonzero(part.any(axis=(0, 1)))
+    centre = 0.5 * (columns[0] + columns[-1])
+    for seed in seeds:
+        used = np.flatnonzero(seed.any(axis=(0, 1)))
+        if used[0] <= centre <= used[-1]:
+            np.logical_or(seed, part, out=seed)
+            return
+
+
+def _pull_apart(mask: BoolVolume, spacing_mm: Spacing, rules: ComponentRules) -> list[BoolVolume]:
+    """Split a component that holds two touching lungs; give it whole when it is one lung."""
+    coarse, steps = _coarsen(mask, spacing_mm, rules.split_grid_mm)
+    grid_mm = tuple(step * size for step, size in zip(steps, spacing_mm, strict=True))
+    depth_mm = ndimage.distance_transform_edt(np.pad(coarse, 1), sampling=grid_mm)[1:-1, 1:-1, 1:-1]
+    n_voxels = int(coarse.sum())
+    for erosion_mm in np.arange(rules.split_grid_mm, rules.deepest_erosion_mm, 1.5):
+        components, sizes = _components(np.asarray(depth_mm > erosion_mm))
+        order = np.argsort(-sizes)[:2]
+        if len(order) == 2 and sizes[order[1]] >= rules.split_share * sizes.sum():  # noqa: PLR2004  two lungs
+            seeds = [components == n + 1 for n in order]
+            return _grow_back(mask, seeds, steps, grid_mm)
+        if sizes.sum() < 0.25 * n_voxels:
+            break
+    return _split_at_middle(mask, spacing_mm, rules)
+
+
+def _coarsen(
+    mask: BoolVolume, spacing_mm: Spacing, grid_mm: float
+) -> tuple[BoolVolume, tuple[int, int, int]]:
+    """Sample the mask every few voxels, about ``grid_mm`` apart."""
+    first, second, third = (max(1, round(grid_mm / size)) for size in spacing_mm)
+    return mask[::first, ::second, ::third], (first, second, third)
+
+
+def _grow_back(
+    mask: BoolVolume,
+    seeds: list[BoolVolume],
+    steps: tuple[int, int, int],
+    grid_mm: tuple[float, ...],
+) -> list[BoolVolume]:
+    """Give each voxel of the mask to the nearer of two seeds on the coarse grid."""
+    distances = [ndimage.distance_transform_edt(~seed, sampling=grid_mm) for seed in seeds]
+    nearer = distances[0] <= distances[1]
+    for axis, step in enumerate(steps):
+        nearer = np.repeat(nearer, step, axis=axis)
+    nearer = nearer[tuple(slice(0, size) for size in mask.shape)]
+    return [mask & nearer, mask & ~nearer]
+
+
+def _split_at_middle(
+    mask: BoolVolume, spacing_mm: Spacing, rules: ComponentRules
+) -> list[BoolVolume]:
+    """Split at the emptiest column near the middle, unless it is as narrow as one lung."""
+    profile = mask.sum(axis=(0, 1)).astype(np.float64)
+    n_columns = len(profile)
+    if n_columns * spacing_mm[2] < rules.one_lung_width_mm:
+        return [mask]
+    lower, upper = int(0.35 * n_columns), int(0.65 * n_columns)
+    cut = lower + int(np.argmin(profile[lower:upper]))
+    low_columns = np.arange(n_columns) < cut
+    return [mask & low_columns, mask & ~low_columns]
+
+
+def _sides(parts: list[BoolVolume], middle_column: float) -> list[tuple[int, BoolVolume]]:
+    """Label by column: of two the lower is the right lung, one alone is held against the middle."""
+    centres = [_centre_column(part) for part in parts]
+    if len(parts) == 1:
+        label = RIGHT_LUNG if centres[0] <= middle_column else LEFT_LUNG
+        return [(label, parts[0])]
+    ordered = [parts[n] for n in np.argsort(centres)]
+    return list(zip((RIGHT_LUNG, LEFT_LUNG), ordered, strict=False))
+
+
+def _centre_column(part: BoolVolume) -> float:
+    profile = part.sum(axis=(0, 1))
+    return float((profile * np.arange(len(profile))).sum() / profile.sum())
+
+
+def _fill_holes(part: BoolVolume) -> BoolVolume:
+    """Fill what is closed in within its slice: vessels, and lesions that the network left out."""
+    in_plane = np.zeros((3, 3, 3), dtype=bool)
+    in_plane[1] = ndimage.generate_binary_structure(2, 1)
+    padded = np.pad(part, ((0, 0), (1, 1), (1, 1)))
+    background, _ = ndimage.label(~padded, structure=in_plane)
+    outside = np.unique(background[:, 0, 0])
+    holes = ~np.isin(background, outside)
+    return np.asarray(holes[:, 1:-1, 1:-1])
