@@ -1,0 +1,413 @@
+"""Read the headers of a study into frozen values, without pixels.
+
+Absence is tolerated and noted; a value of the wrong type is not: the instance is then unreadable,
+with the reason. Frames of multi-frame instances (Enhanced CT, Legacy Converted Enhanced CT) are
+resolved from their functional groups, so that later steps see slices only.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+
+from screener.assemble.part10 import (
+    PARSE_ERRORS,
+    Part10Header,
+    PixelPlace,
+    UnreadableFile,
+    quiet_parser,
+    read_part10_header,
+)
+from screener.domain import SpooledInstance, SpooledStudy
+from screener.errors import UnreadablePixels
+
+CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
+ENHANCED_CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2.1"
+LEGACY_CONVERTED_ENHANCED_CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2.2"
+#: SOP classes that hold CT slices (PS3.4 B.5).
+CT_SOP_CLASS_UIDS = frozenset(
+    {
+        CT_IMAGE_STORAGE,
+        ENHANCED_CT_IMAGE_STORAGE,
+        LEGACY_CONVERTED_ENHANCED_CT_IMAGE_STORAGE,
+    }
+)
+#: Rows and Columns beyond this are no CT slice.
+MAX_MATRIX = 16_384
+#: More frames than this in one instance are no CT study.
+MAX_FRAMES = 20_000
+#: Bits Allocated (0028,0100) that a CT slice can have; 8 only after lossy compression.
+_BITS_ALLOCATED = (8, 16)
+_GROUPS = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
+_KEYWORDS = (
+    "SpecificCharacterSet", "ImageType", "SOPClassUID", "SOPInstanceUID", "StudyDate", "Modality",
+    "Manufacturer", "PatientID", "BodyPartExamined", "SliceThickness", "KVP", "ConvolutionKernel",
+    "ContrastBolusAgent", "ContrastBolusAgentSequence", "AcquisitionNumber", "InstanceNumber",
+    "ImagePositionPatient", "ImageOrientationPatient", "FrameOfReferenceUID", "SamplesPerPixel",
+    "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "PixelSpacing",
+    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue",
+    "PixelPaddingRangeLimit", "RescaleIntercept", "RescaleSlope", "RescaleType",
+    "LossyImageCompression", *_GROUPS,
+)  # fmt: skip
+#: Attributes that the report counts as missing: Type 1 and 2 of CT Image (PS3.3 A.3) that a
+#: screening or its report relies on. Type 1 must have a value, Type 2 may be empty.
+_TYPE_1 = ("SOPInstanceUID", "ImageType", "Modality", "FrameOfReferenceUID")
+_TYPE_2 = ("PatientID", "Manufacturer", "KVP", "SliceThickness", "StudyDate", "InstanceNumber")
+
+
+@dataclass(frozen=True, slots=True)
+class Rescale:
+    """Modality LUT of a frame: ``hu = stored * slope + intercept`` (PS3.3 C.11.1.1.2)."""
+
+    slope: float
+    intercept: float
+    rescale_type: str | None  #: None where absent: Hounsfield units then, for CT
+
+
+@dataclass(frozen=True, slots=True)
+class PixelDescription:
+    """How the pixels of an instance are stored."""
+
+    rows: int
+    columns: int
+    bits_allocated: int
+    bits_stored: int
+    is_signed: bool
+    padding: tuple[int, int] | None  #: stored values from, to (inclusive) that are no image
+    n_frames: int
+    place: PixelPlace
+
+
+@dataclass(frozen=True, slots=True)
+class FrameHeader:
+    """One slice as its header describes it; None where the header is silent."""
+
+    frame_number: int | None  #: from 1, None in single-frame instances
+    image_type: tuple[str, ...]
+    position_mm: tuple[float, float, float] | None
+    orientation: tuple[float, float, float, float, float, float] | None
+    pixel_spacing_mm: tuple[float, float] | None
+    slice_thickness_mm: float | None
+    acquisition_number: int | None
+    rescale: Rescale | None
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceHeader:
+    """One instance, with its frames; ``unreadable`` says why its pixels cannot be used."""
+
+    instance: SpooledInstance
+    modality: str
+    body_part: str
+    kernel: str
+    has_contrast: bool
+    frame_of_reference_uid: str
+    patient_digest: str  #: sha256 of Patient ID, to tell patients apart; empty where it is empty
+    instance_number: int | None
+    is_study_date_empty: bool
+    is_lossy: bool
+    missing: tuple[str, ...]  #: keywords of Type 1 and 2 attributes that are not there
+    pixels: PixelDescription | None
+    frames: tuple[FrameHeader, ...]
+    unreadable: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SliceHeader:
+    """One frame with the instance it belongs to."""
+
+    header: InstanceHeader
+    frame: FrameHeader
+
+
+def read_headers(study: SpooledStudy) -> tuple[InstanceHeader, ...]:
+    """Read the headers of all instances of a study; never raises for a bad instance.
+
+    Returns
+    -------
+    :
+        One per instance, in the same order.
+    """
+    return tuple(read_instance_header(instance) for instance in study.instances)
+
+
+def read_instance_header(instance: SpooledInstance) -> InstanceHeader:
+    """Read the header of one instance; what cannot be read stands in ``unreadable``."""
+    try:
+        parsed = read_part10_header(instance.path, _KEYWORDS)
+    except UnreadableFile as error:
+        return _unreadable_instance(instance, str(error))
+    with quiet_parser():
+        return _describe_instance(instance, parsed)
+
+
+def _unreadable_instance(instance: SpooledInstance, reason: str) -> InstanceHeader:
+    return InstanceHeader(
+        instance=instance,
+        modality="",
+        body_part="",
+        kernel="",
+        has_contrast=False,
+        frame_of_reference_uid="",
+        patient_digest="",
+        instance_number=None,
+        is_study_date_empty=False,
+        is_lossy=False,
+        missing=(),
+        pixels=None,
+        frames=(),
+        unreadable=reason,
+    )
+
+
+def _describe_instance(instance: SpooledInstance, parsed: Part10Header) -> InstanceHeader:
+    dataset = parsed.dataset
+    pixels: PixelDescription | None = None
+    frames: tuple[FrameHeader, ...] = ()
+    unreadable = None
+    try:
+        pixels = _describe_pixels(dataset, parsed.pixel_place)
+    except UnreadablePixels as error:
+        unreadable = str(error)
+    try:
+        frames = _describe_frames(dataset, 1 if pixels is None else pixels.n_frames)
+    except UnreadablePixels as error:
+        unreadable = unreadable or str(error)
+    patient_id = _lenient_text(dataset, "PatientID")
+    return InstanceHeader(
+        instance=instance,
+        modality=_lenient_text(dataset, "Modality").upper(),
+        body_part=_lenient_text(dataset, "BodyPartExamined").upper(),
+        kernel=_lenient_text(dataset, "ConvolutionKernel"),
+        has_contrast=bool(
+            _lenient_text(dataset, "ContrastBolusAgent") or "ContrastBolusAgentSequence" in dataset
+        ),
+        frame_of_reference_uid=_lenient_text(dataset, "FrameOfReferenceUID"),
+        patient_digest=hashlib.sha256(patient_id.encode()).hexdigest() if patient_id else "",
+        instance_number=_lenient_integer(dataset, "InstanceNumber"),
+        is_study_date_empty=not _lenient_text(dataset, "StudyDate"),
+        is_lossy=_lenient_text(dataset, "LossyImageCompression") == "01",
+        missing=_missing_keywords(dataset),
+        pixels=pixels,
+        frames=frames,
+        unreadable=unreadable,
+    )
+
+
+def _missing_keywords(dataset: Dataset) -> tuple[str, ...]:
+    empty = tuple(keyword for keyword in _TYPE_1 if not _lenient_text(dataset, keyword))
+    absent = tuple(keyword for keyword in _TYPE_2 if keyword not in dataset)
+    return empty + absent
+
+
+# ── pixels ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _describe_pixels(dataset: Dataset, place: PixelPlace | None) -> PixelDescription:
+    """Check the Image Pixel Module (PS3.3 C.7.6.3) of a CT slice, strictly.
+
+    Raises
+    ------
+    UnreadablePixels
+        No standard Pixel Data, or a value that no CT slice can have.
+    """
+    if place is None:
+        raise UnreadablePixels("no Pixel Data element: none, or in a private encoding")
+    samples = _unsigned(dataset, "SamplesPerPixel", 1, 4)
+    if samples != 1:
+        raise UnreadablePixels(f"Samples per Pixel is {samples}, a CT slice has 1")
+    photometric = _lenient_text(dataset, "PhotometricInterpretation")
+    if photometric != "MONOCHROME2":
+        raise UnreadablePixels("Photometric Interpretation is not MONOCHROME2")
+    bits_allocated = _unsigned(dataset, "BitsAllocated", 1, 64)
+    bits_stored = _unsigned(dataset, "BitsStored", 1, 64)
+    high_bit = _unsigned(dataset, "HighBit", 0, 63)
+    if bits_allocated not in _BITS_ALLOCATED or bits_stored > bits_allocated:
+        raise UnreadablePixels(f"{bits_stored} bits stored in {bits_allocated} allocated")
+    if high_bit != bits_stored - 1:
+        raise UnreadablePixels(f"High Bit is {high_bit} with {bits_stored} bits stored")
+    is_signed = _unsigned(dataset, "PixelRepresentation", 0, 1) == 1
+    n_frames = _integer(dataset, "NumberOfFrames")
+    n_frames = 1 if n_frames is None else n_frames
+    if not 1 <= n_frames <= MAX_FRAMES:
+        raise UnreadablePixels(f"Number of Frames is not between 1 and {MAX_FRAMES}")
+    return PixelDescription(
+        rows=_unsigned(dataset, "Rows", 1, MAX_MATRIX),
+        columns=_unsigned(dataset, "Columns", 1, MAX_MATRIX),
+        bits_allocated=bits_allocated,
+        bits_stored=bits_stored,
+        is_signed=is_signed,
+        padding=_padding(dataset, is_signed=is_signed),
+        n_frames=n_frames,
+        place=place,
+    )
+
+
+def _padding(dataset: Dataset, *, is_signed: bool) -> tuple[int, int] | None:
+    """Give the range of stored values that pad the image (PS3.3 C.7.5.1.1.2)."""
+    value = _padding_value(dataset, "PixelPaddingValue", is_signed=is_signed)
+    if value is None:
+        return None
+    limit = _padding_value(dataset, "PixelPaddingRangeLimit", is_signed=is_signed)
+    other = value if limit is None else limit
+    return min(value, other), max(value, other)
+
+
+def _padding_value(dataset: Dataset, keyword: str, *, is_signed: bool) -> int | None:
+    """Read a US or SS value; writers mix the two up, the sign belongs to the pixels."""
+    value = _integer(dataset, keyword)
+    if value is None:
+        return None
+    unsigned = value & 0xFFFF
+    return unsigned - 0x10000 if is_signed and unsigned > 0x7FFF else unsigned  # noqa: PLR2004
+
+
+# ── frames ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _describe_frames(dataset: Dataset, n_frames: int) -> tuple[FrameHeader, ...]:
+    per_frame = dataset.get(_GROUPS[0])
+    if per_frame is None:
+        numbers = [None] if n_frames == 1 else list(range(1, n_frames + 1))
+        return tuple(_describe_frame(number, (dataset,), dataset) for number in numbers)
+    if len(per_frame) != n_frames:
+        raise UnreadablePixels(
+            f"{len(per_frame)} items in Per-Frame Functional Groups for {n_frames} frames"
+        )
+    shared = list(dataset.get(_GROUPS[1]) or ())[:1]
+    return tuple(
+        _describe_frame(number, (*_macros(group), *(m for one in shared for m in _macros(one))),
+                        dataset)
+        for number, group in enumerate(per_frame, start=1)
+    )  # fmt: skip
+
+
+def _macros(group: Dataset) -> tuple[Dataset, ...]:
+    """Flatten one item of functional groups: each macro is a sequence of one item (C.7.6.16)."""
+    return tuple(one.value[0] for one in group if one.VR == "SQ" and one.value)
+
+
+def _describe_frame(number: int | None, places: Sequence[Dataset], dataset: Dataset) -> FrameHeader:
+    """Read the values of a frame from the first place that has them."""
+
+    def look_up(keyword: str, read: Callable[[Dataset, str], Any]) -> Any:
+        for place in places:
+            if (value := read(place, keyword)) is not None:
+                return value
+        return None
+
+    position = look_up("ImagePositionPatient", _vector(3))
+    orientation = look_up("ImageOrientationPatient", _vector(6))
+    thickness = look_up("SliceThickness", _number)
+    slope, intercept = look_up("RescaleSlope", _number), look_up("RescaleIntercept", _number)
+    rescale = None
+    if slope is not None and intercept is not None:
+        rescale_type = next((t for p in places if (t := _lenient_text(p, "RescaleType"))), None)
+        rescale = Rescale(slope, intercept, rescale_type)
+    frame_type = look_up("FrameType", _texts)
+    return FrameHeader(
+        frame_number=number,
+        image_type=frame_type or _texts(dataset, "ImageType") or (),
+        position_mm=position,
+        orientation=orientation,
+        pixel_spacing_mm=look_up("PixelSpacing", _vector(2)),
+        slice_thickness_mm=thickness,
+        acquisition_number=_lenient_integer(dataset, "AcquisitionNumber"),
+        rescale=rescale,
+    )
+
+
+# ── values ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _value(dataset: Dataset, keyword: str) -> Any:
+    """Give a value, None when absent or empty."""
+    try:
+        value = dataset.get(keyword)
+    except PARSE_ERRORS as error:
+        raise UnreadablePixels(f"{keyword} cannot be read") from error
+    if value is None or (isinstance(value, str | MultiValue) and len(value) == 0):
+        return None
+    return value
+
+
+def _unsigned(dataset: Dataset, keyword: str, least: int, most: int) -> int:
+    """Read a mandatory US value; any other VR is refused (it would change the meaning)."""
+    value = _value(dataset, keyword)
+    if value is None:
+        raise UnreadablePixels(f"{keyword} is missing")
+    if not isinstance(value, int) or dataset[keyword].VR != "US" or not least <= value <= most:
+        raise UnreadablePixels(f"{keyword} is no unsigned short from {least} to {most}")
+    return value
+
+
+def _integer(dataset: Dataset, keyword: str) -> int | None:
+    value = _value(dataset, keyword)
+    if value is None:
+        return None
+    if isinstance(value, str | MultiValue | list | bytes | tuple):
+        raise UnreadablePixels(f"{keyword} is no single number")
+    try:
+        return int(value)
+    except PARSE_ERRORS as error:
+        raise UnreadablePixels(f"{keyword} is no number") from error
+
+
+def _number(dataset: Dataset, keyword: str) -> float | None:
+    value = _value(dataset, keyword)
+    if value is None:
+        return None
+    numbers = _finite([value], keyword)
+    return numbers[0]
+
+
+def _vector(length: int) -> Callable[[Dataset, str], tuple[float, ...] | None]:
+    def read(dataset: Dataset, keyword: str) -> tuple[float, ...] | None:
+        value = _value(dataset, keyword)
+        if value is None:
+            return None
+        if not isinstance(value, MultiValue | list | tuple) or len(value) != length:
+            raise UnreadablePixels(f"{keyword} does not have {length} values")
+        return _finite(value, keyword)
+
+    return read
+
+
+def _finite(values: Sequence[Any], keyword: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(value) for value in values)
+    except PARSE_ERRORS as error:
+        raise UnreadablePixels(f"{keyword} is no number") from error
+    if not all(math.isfinite(number) for number in numbers):
+        raise UnreadablePixels(f"{keyword} is not finite")
+    return numbers
+
+
+def _texts(dataset: Dataset, keyword: str) -> tuple[str, ...] | None:
+    value = _value(dataset, keyword)
+    if value is None:
+        return None
+    values = [value] if isinstance(value, str) else list(value)
+    return tuple(str(one).strip().upper() for one in values)
+
+
+def _lenient_text(dataset: Dataset, keyword: str) -> str:
+    """Give the first value as text, empty when absent; for what only informs."""
+    try:
+        value = _value(dataset, keyword)
+    except UnreadablePixels:
+        return ""
+    if isinstance(value, MultiValue | list):
+        value = value[0] if value else None
+    return "" if value is None else str(value).strip("\0 ")
+
+
+def _lenient_integer(dataset: Dataset, keyword: str) -> int | None:
+    try:
+        return _integer(dataset, keyword)
+    except UnreadablePixels:
+        return None

@@ -1,0 +1,438 @@
+"""Choose which series to screen, and give a named reason for every series that is not.
+
+Selection is by header values only: is it CT, is it axial, is it a recording of the patient rather
+than something derived, is there enough of it, and is it the kind of reconstruction that the models
+know. Whether it shows a chest is asked of the pixels later.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from screener.assemble.codecs import LOSSY_TRANSFER_SYNTAX_UIDS
+from screener.assemble.geometry import (
+    GeometryRules,
+    SlicePlane,
+    StackGeometry,
+    angle_to_patient_axis_degrees,
+    measure_stack,
+)
+from screener.assemble.headers import CT_SOP_CLASS_UIDS, InstanceHeader, SliceHeader
+from screener.assemble.score import score_stack
+from screener.domain import (
+    DefectCode,
+    NotAnalysedReason,
+    SeriesCandidate,
+    SeriesGeometry,
+    SeriesRanking,
+    SourceDefect,
+)
+from screener.errors import NotAnalysable
+
+#: Slices whose normal is further than this from the patient axis are coronal or sagittal.
+_AXIAL_WITHIN_DEGREES = 45.0
+#: Image Type values (0008,0008) of pictures that are computed from several slices or energies and
+#: are no longer Hounsfield units of one plane (PS3.3 C.8.15.2 and what vendors write).
+_COMPUTED_IMAGE_TYPES = frozenset(
+    {
+        "MIP", "MINIP", "MAXIP", "PROJECTION IMAGE", "MAX_IP", "MIN_IP", "VOLUME_RENDER",
+        "PERFUSION", "RCBF", "RCBV", "MTT", "TTP", "SUBTRACTION", "SCREEN SAVE", "ELECTRON_DENSITY",
+        "EFF_ATOMIC_NUM", "IODINE", "Z_EFF",
+    }
+)  # fmt: skip
+#: Refusals from the one that came closest to a screening to the farthest: the reason that a study
+#: without any usable series is given.
+_NEAREST_FIRST = (
+    NotAnalysedReason.LUNGS_INCOMPLETE,
+    NotAnalysedReason.NOT_A_CHEST,
+    NotAnalysedReason.GANTRY_TILTED,
+    NotAnalysedReason.TOO_LITTLE_COVERAGE,
+    NotAnalysedReason.TOO_FEW_SLICES,
+    NotAnalysedReason.BROKEN_GEOMETRY,
+    NotAnalysedReason.UNREADABLE_PIXELS,
+    NotAnalysedReason.DERIVED_ONLY,
+    NotAnalysedReason.NOT_AXIAL,
+    NotAnalysedReason.LOCALIZER_ONLY,
+    NotAnalysedReason.UNSUPPORTED_MODALITY,
+    NotAnalysedReason.NO_IMAGES,
+    NotAnalysedReason.CONFLICTING_PATIENTS,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionRules:
+    """What a series must have, and how its slices must lie."""
+
+    least_slices: int = 16
+    least_coverage_mm: float = 100.0
+    least_grid_share: float = 0.8  #: of the axial slices that must share one grid
+    geometry: GeometryRules = field(default_factory=GeometryRules)
+
+
+@dataclass(frozen=True, slots=True)
+class SelectedSeries:
+    """A series that can be screened: its slices in order, and what is wrong with them."""
+
+    series_instance_uid: str
+    frame_of_reference_uid: str | None
+    slices: tuple[SliceHeader, ...] = field(repr=False)  #: caudal to cranial
+    locations_mm: tuple[float, ...] = field(repr=False)
+    geometry: SeriesGeometry
+    defects: tuple[SourceDefect, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RankedStudy:
+    """The ranking for the record, and the series that qualified, best first."""
+
+    ranking: SeriesRanking
+    qualified: tuple[SelectedSeries, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """One series after its own examination."""
+
+    candidate: SeriesCandidate
+    selected: SelectedSeries | None
+
+
+def rank_series(headers: Sequence[InstanceHeader], rules: SelectionRules) -> RankedStudy:
+    """Rank the series of a study, best first.
+
+    The order is total: score, then slices, then UID, so that the same instances always give the
+    same series.
+
+    Parameters
+    ----------
+    headers
+        All instances of one study, in any order.
+    rules
+        What a series must have.
+    """
+    by_series: dict[str, list[InstanceHeader]] = defaultdict(list)
+    for header in headers:
+        by_series[header.instance.series_instance_uid].append(header)
+    judged = [_judge_series(uid, held, rules) for uid, held in by_series.items()]
+    judged.sort(key=_best_first)
+    qualified = tuple(one.selected for one in judged if one.selected is not None)
+    winner = qualified[0].series_instance_uid if qualified else None
+    best_score = judged[0].candidate.score if judged else 0.0
+    candidates = tuple(_with_loss(one.candidate, winner, best_score) for one in judged)
+    return RankedStudy(SeriesRanking(candidates, winner), qualified)
+
+
+def explain_refusal(ranking: SeriesRanking) -> NotAnalysable:
+    """Give the reason why no series of a study qualified: that of the one that came closest."""
+    refused = [one for one in ranking.candidates if one.refusal is not None]
+    if not refused:
+        return NotAnalysable(NotAnalysedReason.NO_IMAGES, "the study has no instances")
+    nearest = min(
+        refused, key=lambda one: _NEAREST_FIRST.index(one.refusal or NotAnalysedReason.NO_IMAGES)
+    )
+    reason = nearest.refusal or NotAnalysedReason.NO_IMAGES
+    others = len(ranking.candidates) - 1
+    tail = f" ({others} other series did not qualify either)" if others else ""
+    return NotAnalysable(reason, "; ".join(nearest.reasons) + tail)
+
+
+def _best_first(one: _Judged) -> tuple[bool, float, int, str]:
+    candidate = one.candidate
+    return (
+        one.selected is None,
+        -candidate.score,
+        -candidate.n_slices,
+        candidate.series_instance_uid,
+    )
+
+
+def _with_loss(
+    candidate: SeriesCandidate, winner: str | None, best_score: float
+) -> SeriesCandidate:
+    """Add to a qualified loser by how much it lost."""
+    if candidate.refusal is not None or candidate.series_instance_uid == winner:
+        return candidate
+    loss = f"not selected: {candidate.score:.1f} points against {best_score:.1f}"
+    return SeriesCandidate(
+        series_instance_uid=candidate.series_instance_uid,
+        modality=candidate.modality,
+        n_instances=candidate.n_instances,
+        n_slices=candidate.n_slices,
+        score=candidate.score,
+        reasons=(loss, *candidate.reasons),
+        refusal=None,
+    )
+
+
+def _judge_series(
+    series_instance_uid: str, headers: Sequence[InstanceHeader], rules: SelectionRules
+) -> _Judged:
+    n_slices = 0
+    try:
+        usable, defects = _usable_slices(headers)
+        n_slices = len(usable)
+        stack, more = _one_grid(usable, rules)
+        stack, split = _one_acquisition(stack, rules.geometry)
+        measured = _measure(stack, rules)
+    except NotAnalysable as refusal:
+        candidate = _candidate(
+            series_instance_uid,
+            headers,
+            n_slices,
+            reasons=(refusal.detail,),
+            refusal=refusal.reason,
+        )
+        return _Judged(candidate, None)
+    score, reasons = score_stack(stack, measured.geometry)
+    slices = tuple(stack[index] for index in measured.order)
+    selected = SelectedSeries(
+        series_instance_uid=series_instance_uid,
+        frame_of_reference_uid=slices[0].header.frame_of_reference_uid or None,
+        slices=slices,
+        locations_mm=measured.locations_mm,
+        geometry=measured.geometry,
+        defects=(*defects, *more, *split, *measured.defects, *_lossy_defects(slices)),
+    )
+    candidate = _candidate(series_instance_uid, headers, len(slices), score=score, reasons=reasons)
+    return _Judged(candidate, selected)
+
+
+def _candidate(
+    series_instance_uid: str,
+    headers: Sequence[InstanceHeader],
+    n_slices: int,
+    *,
+    score: float = 0.0,
+    reasons: tuple[str, ...],
+    refusal: NotAnalysedReason | None = None,
+) -> SeriesCandidate:
+    modalities = sorted({header.modality for header in headers if header.modality})
+    return SeriesCandidate(
+        series_instance_uid=series_instance_uid,
+        modality="/".join(modalities),
+        n_instances=len(headers),
+        n_slices=n_slices,
+        score=score,
+        reasons=reasons,
+        refusal=refusal,
+    )
+
+
+# ── which slices can be used at all ──────────────────────────────────────────────────────────
+
+
+def _usable_slices(
+    headers: Sequence[InstanceHeader],
+) -> tuple[list[SliceHeader], list[SourceDefect]]:
+    """Separate axial CT slices from the rest; the rest is counted, never dropped in silence."""
+    usable: list[SliceHeader] = []
+    refusals: Counter[NotAnalysedReason] = Counter()
+    details: dict[NotAnalysedReason, str] = {}
+    for header in headers:
+        for frame in header.frames or (None,):
+            refusal = _refuse_instance(header)
+            if refusal is None and frame is not None:
+                refusal = _refuse_slice(SliceHeader(header, frame))
+            if refusal is not None:
+                refusals[refusal[0]] += 1
+                details.setdefault(*refusal)
+            elif frame is not None:
+                usable.append(SliceHeader(header, frame))
+    if not usable:
+        reason, count = refusals.most_common(1)[0]
+        raise NotAnalysable(reason, f"{count} instances or frames: {details[reason]}")
+    return usable, [_exclusion(reason, refusals[reason], details[reason]) for reason in refusals]
+
+
+def _exclusion(reason: NotAnalysedReason, count: int, detail: str) -> SourceDefect:
+    code = (
+        DefectCode.UNREADABLE_INSTANCES
+        if reason is NotAnalysedReason.UNREADABLE_PIXELS
+        else DefectCode.EXCLUDED_INSTANCES
+    )
+    return SourceDefect(code, f"{count} left out: {detail}", count)
+
+
+def _refuse_instance(header: InstanceHeader) -> tuple[NotAnalysedReason, str] | None:
+    sop_class_uid = header.instance.sop_class_uid
+    if not sop_class_uid:
+        return (
+            NotAnalysedReason.NO_IMAGES,
+            "no SOP Class UID, so nothing says what it is and no report can refer to it",
+        )
+    if sop_class_uid not in CT_SOP_CLASS_UIDS:
+        if header.pixels is None and not header.frames:
+            return (
+                NotAnalysedReason.NO_IMAGES,
+                f"no image (modality {header.modality or 'unknown'})",
+            )
+        if header.pixels is None and header.modality in _TEXT_MODALITIES:
+            return NotAnalysedReason.NO_IMAGES, f"no image (modality {header.modality})"
+        return (
+            NotAnalysedReason.UNSUPPORTED_MODALITY,
+            f"modality {header.modality or 'unknown'} is not CT",
+        )
+    if header.modality not in {"CT", ""}:
+        return (
+            NotAnalysedReason.UNSUPPORTED_MODALITY,
+            f"SOP class CT with modality {header.modality}",
+        )
+    return None
+
+
+#: Modalities of documents (PS3.3 C.7.3.1.1.1) that often share a study with images.
+_TEXT_MODALITIES = frozenset({"SR", "KO", "PR", "DOC", "REG", "RTSTRUCT", "RTPLAN", "RTDOSE"})
+
+
+def _refuse_slice(one: SliceHeader) -> tuple[NotAnalysedReason, str] | None:
+    """Give the first thing that makes a frame unusable, in the order in which people ask."""
+    image_type = one.frame.image_type
+    if "LOCALIZER" in image_type or "SCOUT" in image_type:
+        return NotAnalysedReason.LOCALIZER_ONLY, "localizer (topogram, scout)"
+    if image_type[:2] == ("DERIVED", "SECONDARY"):
+        return NotAnalysedReason.DERIVED_ONLY, "derived, secondary image"
+    if computed := _COMPUTED_IMAGE_TYPES.intersection(image_type):
+        return NotAnalysedReason.DERIVED_ONLY, f"computed image ({min(computed)})"
+    if one.header.unreadable is not None:
+        return NotAnalysedReason.UNREADABLE_PIXELS, one.header.unreadable
+    if one.frame.orientation is None or one.frame.position_mm is None:
+        return NotAnalysedReason.BROKEN_GEOMETRY, "no Image Position or Orientation (Patient)"
+    if one.frame.pixel_spacing_mm is None or min(one.frame.pixel_spacing_mm) <= 0:
+        return NotAnalysedReason.BROKEN_GEOMETRY, "no Pixel Spacing"
+    return _refuse_orientation(one.frame.orientation)
+
+
+def _refuse_orientation(
+    orientation: tuple[float, float, float, float, float, float],
+) -> tuple[NotAnalysedReason, str] | None:
+    try:
+        angle_degrees = angle_to_patient_axis_degrees(orientation)
+    except NotAnalysable as error:
+        return error.reason, error.detail
+    if angle_degrees > _AXIAL_WITHIN_DEGREES:
+        return (
+            NotAnalysedReason.NOT_AXIAL,
+            f"coronal, sagittal or oblique slices, {angle_degrees:.0f} degrees off axial",
+        )
+    if abs(orientation[0]) < abs(orientation[1]):
+        return NotAnalysedReason.BROKEN_GEOMETRY, "rows run from front to back, not left to right"
+    return None
+
+
+# ── which slices belong together ─────────────────────────────────────────────────────────────
+
+
+def _grid_key(one: SliceHeader) -> tuple[object, ...]:
+    """What slices of one volume have in common; cosines to 1/1000, spacing to 1/10 µm."""
+    pixels, frame = one.header.pixels, one.frame
+    if pixels is None or frame.orientation is None or frame.pixel_spacing_mm is None:
+        raise ValueError("only usable slices have a grid")
+    return (
+        one.header.frame_of_reference_uid,
+        pixels.rows,
+        pixels.columns,
+        tuple(round(cosine, 3) + 0.0 for cosine in frame.orientation),
+        tuple(round(spacing, 4) for spacing in frame.pixel_spacing_mm),
+    )
+
+
+def _one_grid(
+    usable: Sequence[SliceHeader], rules: SelectionRules
+) -> tuple[list[SliceHeader], list[SourceDefect]]:
+    """Keep the slices of the commonest grid; refuse a series without a dominant one."""
+    by_grid: dict[tuple[object, ...], list[SliceHeader]] = defaultdict(list)
+    for one in usable:
+        by_grid[_grid_key(one)].append(one)
+    largest = max(by_grid.values(), key=len)
+    n_other = len(usable) - len(largest)
+    if len(largest) < rules.least_grid_share * len(usable):
+        raise NotAnalysable(
+            NotAnalysedReason.BROKEN_GEOMETRY,
+            f"{len(by_grid)} different grids (size, pixel spacing, orientation or frame of "
+            f"reference), the largest with {len(largest)} of {len(usable)} slices",
+        )
+    if not n_other:
+        return largest, []
+    detail = f"{n_other} left out: another matrix, pixel spacing, orientation or frame of reference"
+    return largest, [SourceDefect(DefectCode.EXCLUDED_INSTANCES, detail, n_other)]
+
+
+def _one_acquisition(
+    stack: list[SliceHeader], rules: GeometryRules
+) -> tuple[list[SliceHeader], list[SourceDefect]]:
+    """Split a series that holds several acquisitions of the same place (phases, repeats).
+
+    Acquisitions one after the other along the table are one volume and stay together.
+    """
+    by_acquisition: dict[int | None, list[SliceHeader]] = defaultdict(list)
+    for one in stack:
+        by_acquisition[one.frame.acquisition_number].append(one)
+    if len(by_acquisition) == 1 or not _overlap(list(by_acquisition.values()), rules):
+        return stack, []
+    number, largest = max(
+        by_acquisition.items(), key=lambda item: (len(item[1]), -1 if item[0] is None else item[0])
+    )
+    n_other = len(stack) - len(largest)
+    detail = (
+        f"{n_other} left out: {len(by_acquisition)} acquisitions of the same place, "
+        f"number {number} is used"
+    )
+    return largest, [SourceDefect(DefectCode.EXCLUDED_INSTANCES, detail, n_other)]
+
+
+def _overlap(groups: Sequence[Sequence[SliceHeader]], rules: GeometryRules) -> bool:
+    """Tell whether slices of different acquisitions lie at the same positions."""
+    seen: set[int] = set()
+    for group in groups:
+        places = {round(_plane(one).position_mm[2] / rules.same_position_mm / 2) for one in group}
+        if seen & places:
+            return True
+        seen |= places
+    return False
+
+
+def _plane(one: SliceHeader) -> SlicePlane:
+    frame, instance = one.frame, one.header.instance
+    if frame.position_mm is None or frame.orientation is None:
+        raise ValueError("only usable slices have a plane")
+    return SlicePlane(
+        frame.position_mm,
+        frame.orientation,
+        instance.received_at,
+        instance.content_digest,
+        frame.frame_number,
+    )
+
+
+def _measure(stack: Sequence[SliceHeader], rules: SelectionRules) -> StackGeometry:
+    """Measure the stack and refuse one that is too small."""
+    if len(stack) < rules.least_slices:
+        raise NotAnalysable(
+            NotAnalysedReason.TOO_FEW_SLICES,
+            f"{len(stack)} axial slices, at least {rules.least_slices} are needed",
+        )
+    measured = measure_stack([_plane(one) for one in stack], rules.geometry)
+    geometry = measured.geometry
+    if geometry.n_slices < rules.least_slices:
+        raise NotAnalysable(
+            NotAnalysedReason.TOO_FEW_SLICES,
+            f"{geometry.n_slices} different positions, at least {rules.least_slices} are needed",
+        )
+    if geometry.coverage_mm < rules.least_coverage_mm:
+        raise NotAnalysable(
+            NotAnalysedReason.TOO_LITTLE_COVERAGE,
+            f"{geometry.n_slices} slices cover {geometry.coverage_mm:.0f} mm, "
+            f"at least {rules.least_coverage_mm:.0f} mm are needed",
+        )
+    return measured
+
+
+def _lossy_defects(slices: Sequence[SliceHeader]) -> list[SourceDefect]:
+    n_lossy = sum(
+        one.header.is_lossy or one.header.instance.transfer_syntax_uid in LOSSY_TRANSFER_SYNTAX_UIDS
+        for one in slices
+    )
+    if not n_lossy:
+        return []
+    detail = f"{n_lossy} of {len(slices)} slices went through lossy compression"
+    return [SourceDefect(DefectCode.LOSSY_COMPRESSION, detail, n_lossy)]
