@@ -7,6 +7,7 @@ No data sets and no rows: references, paths, numbers and arrays. Arrays are orde
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -426,3 +427,92 @@ class PacsStudy:
     study_date: str
     modalities: tuple[str, ...]
     n_instances: int | None
+
+
+# ── facts: what the pipeline tells the audit, one per step, in the past tense ────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class StudyAssembled:
+    """The headers of a study were read."""
+
+    n_instances: int
+    n_series: int
+    defects: tuple[str, ...]  #: code and sentence of each defect of the study
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesSelected:
+    """A series was chosen, or (None) no series could be screened."""
+
+    series_instance_uid: str | None
+    score: float
+    n_candidates: int
+    n_qualified: int
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeAssembled:
+    """A series was ordered and decoded."""
+
+    series_instance_uid: str
+    n_slices: int
+    slice_spacing_mm: float
+    coverage_mm: float
+    n_missing_slices: int
+    n_duplicate_positions: int
+    tilt_degrees: float
+    defects: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LungsSegmented:
+    """The lungs were found and the series was taken for a chest."""
+
+    series_instance_uid: str
+    right_volume_ml: float
+    left_volume_ml: float
+    n_lung_slices: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlicesClassified:
+    """Every slice with enough lung was classified."""
+
+    n_slices: int
+    mean_probabilities: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PatientDecided:
+    """The slices were voted into one decision."""
+
+    patient_class: PatientClass
+    certainty: float
+    slice_votes: tuple[tuple[str, int], ...]
+    n_slices_analysed: int
+    n_affected_slices: int
+    policy_name: str
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotAnalysedBecause:
+    """The study has no decision; a result too."""
+
+    reason: NotAnalysedReason
+    detail: str
+
+
+Fact = (
+    StudyAssembled
+    | SeriesSelected
+    | VolumeAssembled
+    | LungsSegmented
+    | SlicesClassified
+    | PatientDecided
+    | NotAnalysedBecause
+)
+#: Where facts go; the pipeline does not know what becomes of them.
+Record = Callable[[Fact], None]
