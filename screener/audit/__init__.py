@@ -5,15 +5,19 @@ need. Every function takes the database (or an open session) and `now`; there is
 
 .. code-block:: text
 
-    database.py    one URL: engine, transactions, migrations
-    tables.py      one typed class per table
-    ledger.py      what came in: studies, series, instances; when a study is complete
-    runs.py        making runs: new, late, reprocess, retry; ringing for them
-    claims.py      working on runs: claim, heartbeat, fail, expired leases
-    results.py     finishing a run in one transaction
-    deliveries.py  one row per run and destination: claim, send, confirm, retry, die
-    events.py      the closed list of events
-    chain.py       sealing and verifying them
-    queries.py     status, story, accounting
-    nightly.py     the account of a day
+    database       one URL: engine, transactions, migrations
+    tables         one typed class per table
+    registration   one instance: new, duplicate, conflict; does it open its study?
+    ledger         what came in, and when a study is complete
+    runs           making runs: new, late, reprocess, retry; ringing for them
+    claims         working on runs: claim, heartbeat, fail, expired leases
+    results        finishing a run in one transaction
+    deliveries     one row per run and destination: send, confirm, retry, die
+    delivery_sweep ringing for deliveries, expired leases, reviving
+    events         the closed list of events
+    chain          sealing and verifying them
+    queries        where studies stand
+    story          why: everything about one study, from the database alone
+    accounting     the invariant over all rows
+    nightly        the account of a day
 """

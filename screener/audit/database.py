@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Engine, create_engine, event, make_url, text
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import (
     ArgumentError,
     InterfaceError,
@@ -31,9 +33,11 @@ from sqlalchemy.orm import Session
 from screener.errors import ConfigError, DatabaseUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, CursorResult
+
+    from screener.audit.tables import Row
 
 #: How long a writer waits for another on SQLite.
 BUSY_TIMEOUT_S = 10.0
@@ -117,6 +121,12 @@ class Database:
         with _translated(), self._engine.connect() as connection:
             heads = MigrationContext.configure(connection).get_current_heads()
         return set(heads) == set(_scripts().get_heads())
+
+    def revision(self) -> str | None:
+        """Give the schema version, None before the first `upgrade`."""
+        with _translated(), self._engine.connect() as connection:
+            heads = MigrationContext.configure(connection).get_current_heads()
+        return ", ".join(heads) or None
 
     def dispose(self) -> None:
         """Close every pooled connection; do this in a child after a fork."""
@@ -208,3 +218,15 @@ def _alembic_config(connection: Connection | None = None) -> Config:
 
 def _scripts() -> ScriptDirectory:
     return ScriptDirectory.from_config(_alembic_config())
+
+
+def insert_if_absent(session: Session, table: type[Row], values: Mapping[str, Any]) -> bool:
+    """Insert a row unless its key is taken; say whether it was inserted.
+
+    Two processes that try at once both succeed: one inserts, the other waits and sees it.
+    """
+    dialect = session.get_bind().dialect.name
+    insert = sqlite_insert if dialect == "sqlite" else postgresql_insert
+    statement = insert(table).values(**values).on_conflict_do_nothing()
+    result = cast("CursorResult[Any]", session.execute(statement))
+    return result.rowcount == 1
