@@ -272,6 +272,12 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"audit.pacs: '{self.audit.pacs}' is no destination; use one of {names}"
             )
+        wait = self.completion
+        if not wait.series_quiet_s <= wait.study_quiet_s <= wait.hard_cap_s:
+            raise ValueError(
+                "completion: series_quiet_s, study_quiet_s and hard_cap_s must not decrease in "
+                f"this order; found {wait.series_quiet_s}, {wait.study_quiet_s}, {wait.hard_cap_s}"
+            )
         titles = [peer.ae_title for peer in self.peers]
         if len(set(titles)) != len(titles):
             raise ValueError("peers: two share an AE title; list both addresses in one peer")

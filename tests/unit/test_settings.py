@@ -167,6 +167,12 @@ def test_load_settings_refuses_two_peers_of_one_title(tmp_path: Path) -> None:
         load_settings(write(tmp_path, peer * 2))
 
 
+def test_load_settings_refuses_waiting_times_out_of_order(tmp_path: Path) -> None:
+    """A quiet time above the cap would never be reached."""
+    with pytest.raises(ConfigError, match=r"hard_cap_s must not decrease.*60\.0, 600\.0, 300\.0"):
+        load_settings(write(tmp_path, "[completion]\nhard_cap_s = 300\n"))
+
+
 def test_load_settings_refuses_audit_of_unknown_pacs(tmp_path: Path) -> None:
     """The nightly audit can only ask a destination that exists."""
     text = DESTINATION.format("pacs") + '[audit]\npacs = "archive"\n'
