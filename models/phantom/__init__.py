@@ -1,0 +1,30 @@
+"""Synthetic CT: HU-accurate chest volumes with exact lung and lesion masks.
+
+Knows nothing of DICOM. `make_phantom` makes a chest, `make_abdomen` and `make_head` bodies that
+must be refused, `place_lesions` puts lesions into any lungs, real ones too.
+"""
+
+from models.phantom.chest import make_abdomen, make_phantom
+from models.phantom.lesions import place_lesions
+from models.phantom.spec import (
+    LEFT_LUNG,
+    RIGHT_LUNG,
+    Kernel,
+    Pattern,
+    Phantom,
+    PhantomSpec,
+    typical_spec,
+)
+
+__all__ = [
+    "LEFT_LUNG",
+    "RIGHT_LUNG",
+    "Kernel",
+    "Pattern",
+    "Phantom",
+    "PhantomSpec",
+    "make_abdomen",
+    "make_phantom",
+    "place_lesions",
+    "typical_spec",
+]

@@ -1,0 +1,250 @@
+"""Lesions placed into lungs, synthetic or real.
+
+A lesion replaces alveolar air: the HU of a voxel rises by a share of what separates healthy lung
+from the lesion, so that vessels stay visible through ground glass and drown in consolidation,
+edges are smooth and irregular, and the noise of the image stays what it was. The patterns follow
+what radiologists describe for COVID-19 and for bacterial pneumonia; nothing is copied from
+patients.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+from models.phantom.consolidation import consolidation_fields
+from models.phantom.grid import FloatArray, Grid, make_grid
+from models.phantom.ground_glass import ground_glass_fields
+from models.phantom.lesion_field import LUNGS, CoarseLungs, LesionFields, coarse_lungs
+from models.phantom.spec import Pattern
+from models.phantom.trees import Tubes, join_tubes, tube_occupancy
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: From this share of replaced air a voxel belongs to the lesion mask.
+MASK_THRESHOLD = 0.2
+#: What alveolar air is replaced by in the end: blood and exudate.
+_SOLID_HU = 40.0
+#: Inside open bronchi.
+_LUMEN_HU = -930.0
+#: Brightness of septal lines over ground glass.
+_SEPTUM_HU = 150.0
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedLesions:
+    """Lesion fields together with the matrices that bring them to the full grid."""
+
+    fields: LesionFields = field(repr=False)
+    target_hu: FloatArray = field(repr=False)  #: coarse, (2, slices, rows, columns)
+    along: tuple[FloatArray, FloatArray, FloatArray] = field(repr=False)
+    bronchograms: Tubes | None = field(repr=False)
+    grid: Grid = field(repr=False)  #: array millimetres
+    slice_spacing_mm: float
+    reference_hu: float  #: healthy parenchyma
+    noise_hu: float  #: of the image in the lungs, high frequencies
+
+
+def place_lesions(
+    volume_hu: NDArray[np.int16],
+    lung_labels: NDArray[np.uint8],
+    spacing_mm: tuple[float, float, float],
+    pattern: Pattern,
+    severity: float,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+    """Put lesions into a volume or into a few slices of one.
+
+    Slices that do not belong together are given one by one, as volumes of one slice.
+
+    Parameters
+    ----------
+    volume_hu
+        ``(slices, rows, columns)``, HU, slices from caudal to cranial, anterior at low rows.
+    lung_labels
+        Same shape, 0 outside, 1 right, 2 left lung.
+    spacing_mm
+        Slices, rows, columns; pixels are square.
+    severity
+        0 to 1: share of the lungs that is affected, 1 being about half of them.
+
+    Returns
+    -------
+    :
+        The volume with lesions, and where they are, both of the shape given. The normal pattern
+        and a volume without lungs come back unchanged.
+
+    Raises
+    ------
+    ValueError
+        Shapes differ, pixels are not square, or severity is out of range.
+    """
+    if volume_hu.shape != lung_labels.shape:
+        raise ValueError(
+            f"volume_hu has shape {volume_hu.shape}, lung_labels {lung_labels.shape}; they must agree."
+        )
+    if not 0 <= severity <= 1:
+        raise ValueError(f"severity is {severity}; it must lie between 0 and 1.")
+    if abs(spacing_mm[1] - spacing_mm[2]) > 0.02 * spacing_mm[1]:
+        raise ValueError(
+            f"Pixels are {spacing_mm[1:]} mm; lesions are drawn on square pixels only."
+        )
+    changed = volume_hu.copy()
+    mask = np.zeros(volume_hu.shape, bool)
+    if pattern is Pattern.NORMAL or not lung_labels.any():
+        return changed, mask
+    reference_hu = float(np.percentile(volume_hu[lung_labels > 0], 35))
+    noise_hu = _noise_hu(volume_hu, lung_labels)
+    placed = draw_lesions(
+        lung_labels,
+        spacing_mm,
+        pattern,
+        severity,
+        rng,
+        reference_hu=reference_hu,
+        noise_hu=noise_hu,
+    )
+    for index in range(len(volume_hu)):
+        plane, mask[index] = apply_lesions(placed, index, volume_hu[index], lung_labels[index], rng)
+        changed[index] = np.clip(np.round(plane), -1024, 3071)
+    return changed, mask
+
+
+def draw_lesions(
+    lung_labels: NDArray[np.uint8],
+    spacing_mm: tuple[float, float, float],
+    pattern: Pattern,
+    severity: float,
+    rng: np.random.Generator,
+    *,
+    reference_hu: float,
+    noise_hu: float,
+) -> PlacedLesions:
+    """Decide where lesions are and how dense; nothing is changed yet.
+
+    Parameters
+    ----------
+    reference_hu
+        HU of healthy parenchyma in this volume.
+    noise_hu
+        Standard deviation of the image noise that lesions must not smooth away.
+    """
+    lungs = coarse_lungs(lung_labels, spacing_mm, rng)
+    draw = ground_glass_fields if pattern is Pattern.COVID_19 else consolidation_fields
+    fields = draw(lungs, severity, MASK_THRESHOLD, rng)
+    rows, columns = lung_labels.shape[1:]
+    pixel_mm = spacing_mm[1]
+    offset_mm = (-(columns - 1) / 2 * pixel_mm, -(rows - 1) / 2 * pixel_mm)
+    return PlacedLesions(
+        fields=fields,
+        target_hu=fields.target_hu,
+        along=_matrices(lungs, lung_labels.shape),
+        bronchograms=join_tubes(fields.bronchograms) if fields.bronchograms else None,
+        grid=make_grid(rows, columns, pixel_mm, offset_mm),
+        slice_spacing_mm=spacing_mm[0],
+        reference_hu=reference_hu,
+        noise_hu=noise_hu,
+    )
+
+
+def _matrices(
+    lungs: CoarseLungs, shape: tuple[int, ...]
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Give linear interpolation from every stride-th sample to all, per axis."""
+    matrices = []
+    for n_fine, n_coarse, stride in zip(shape, lungs.labels.shape, lungs.strides, strict=True):
+        position = np.minimum(np.arange(n_fine) / stride, n_coarse - 1)
+        low = np.floor(position).astype(int)
+        matrix = np.zeros((n_fine, n_coarse), np.float32)
+        matrix[np.arange(n_fine), low] = 1 - (position - low)
+        matrix[np.arange(n_fine), np.minimum(low + 1, n_coarse - 1)] += position - low
+        matrices.append(matrix)
+    return matrices[0], matrices[1], matrices[2]
+
+
+def _full_plane(placed: PlacedLesions, coarse: FloatArray, index: int) -> FloatArray:
+    """Interpolate one plane of a coarse field, ``(rows, columns)``."""
+    layer = np.tensordot(placed.along[0][index], coarse, axes=1)
+    return np.asarray(placed.along[1] @ layer @ placed.along[2].T, np.float32)
+
+
+def apply_lesions(
+    placed: PlacedLesions,
+    index: int,
+    plane_hu: NDArray[np.int16] | FloatArray,
+    labels: NDArray[np.uint8],
+    rng: np.random.Generator,
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Change one plane.
+
+    Returns
+    -------
+    :
+        The plane as float32, not rounded, and the mask of its lesions.
+    """
+    changed = plane_hu.astype(np.float32)
+    share = np.zeros(labels.shape, np.float32)
+    target = np.zeros(labels.shape, np.float32)
+    lines = np.zeros(labels.shape, np.float32)
+    for side, lung in enumerate(LUNGS):
+        if placed.along[0][index] @ placed.fields.share[side].max(axis=(1, 2)) <= 0:
+            continue
+        here = labels == lung
+        share[here] = _full_plane(placed, placed.fields.share[side], index)[here]
+        target[here] = _full_plane(placed, placed.target_hu[side], index)[here]
+        lines[here] = _full_plane(placed, placed.fields.reticulation[side], index)[here]
+    mask = share > MASK_THRESHOLD
+    if not share.any():
+        return changed, mask
+    rows, columns = np.nonzero(share.any(axis=1))[0], np.nonzero(share.any(axis=0))[0]
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    if lines.any():
+        target[box] += _SEPTUM_HU * lines[box] * _septa(lines[box].shape, placed.grid.pixel_mm, rng)
+    changed[box] = _replace_air(placed, changed[box], share[box], target[box])
+    if placed.bronchograms is not None:
+        z_mm = index * placed.slice_spacing_mm
+        lumen = tube_occupancy(placed.bronchograms, placed.grid, z_mm, placed.slice_spacing_mm)
+        changed += lumen * soft_core(share) * (_LUMEN_HU - changed)
+    return changed, mask
+
+
+def soft_core(share: FloatArray) -> FloatArray:
+    """Say where a lesion is solid enough for bronchi to stand out."""
+    return np.clip((share - 0.6) / 0.3, 0, 1)
+
+
+def _replace_air(
+    placed: PlacedLesions, plane_hu: FloatArray, share: FloatArray, target_hu: FloatArray
+) -> FloatArray:
+    """Fill air by the given share, sparing vessels, open airways and the noise."""
+    smooth = ndimage.gaussian_filter(plane_hu, 1.0)
+    detail = plane_hu - smooth
+    reference_hu = np.float32(placed.reference_hu)
+    solid_hu = np.float32(_SOLID_HU) - reference_hu
+    # Large airways are darker than any lung: they stay open.
+    open_share = np.clip((smooth - (reference_hu - 130)) / 60, 0, 1)
+    rise_hu = np.maximum(target_hu - reference_hu, 0) * share * open_share
+    vessel = np.clip((plane_hu - reference_hu) / solid_hu, 0, 1)
+    grain = np.clip(detail, -2.5 * placed.noise_hu, 2.5 * placed.noise_hu)
+    changed = plane_hu + rise_hu * (1 - vessel) + rise_hu / solid_hu * grain
+    return np.asarray(changed, np.float32)
+
+
+def _septa(shape: tuple[int, int], pixel_mm: float, rng: np.random.Generator) -> FloatArray:
+    """Give a net of thin lines some millimetres wide: the zero crossings of a random field."""
+    field_values = rng.standard_normal(shape, dtype=np.float32)
+    field_values = ndimage.gaussian_filter(field_values, 2.0 / pixel_mm, truncate=3.0)
+    field_values /= max(float(field_values.std()), 1e-6)
+    return np.asarray(np.exp(-((field_values / 0.3) ** 2)), np.float32)
+
+
+def _noise_hu(volume_hu: NDArray[np.int16], lung_labels: NDArray[np.uint8]) -> float:
+    """Estimate the fine-grained noise in the lungs from the slice that has most of them."""
+    index = int(np.argmax((lung_labels > 0).sum(axis=(1, 2))))
+    plane = volume_hu[index].astype(np.float32)
+    detail = (plane - ndimage.gaussian_filter(plane, 1.0))[lung_labels[index] > 0]
+    return float(1.4826 * np.median(np.abs(detail - np.median(detail))))
