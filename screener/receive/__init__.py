@@ -1,0 +1,1 @@
+"""C-STORE in: what was acknowledged is on stable storage, and nothing else happens here."""

@@ -1,0 +1,233 @@
+"""Keep one instance so that it survives a power cut: write, fsync, rename, fsync the folder.
+
+The encoded data set is kept as it came; only preamble and file meta are ours. A file is named by
+the digest of its data set, never by a value that a sender chose. Two folders on one file system:
+``incoming/`` for what is being written, ``store/ab/`` for what is kept.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+from typing import TYPE_CHECKING, BinaryIO
+
+from screener.errors import SpoolFull
+from screener.receive.part10 import FileMeta, encode_file_meta
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PART_SUFFIX = ".part"
+KEPT_SUFFIX = ".dcm"
+
+_FOLDER_MODE = 0o700
+_FILE_MODE = 0o600
+_BUFFER_BYTES = 256 * 1024
+
+
+class PendingInstance:
+    """One instance while it is received: a locked ``.part`` file and a running digest.
+
+    Writing never raises: it happens in the network thread of the association, where an error
+    could only abort it. A failure is kept and raised by :meth:`Spool.keep`, which answers the
+    sender with a status.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO, meta: FileMeta, failure: OSError | None) -> None:
+        self.path = path
+        self.meta = meta
+        self.n_data_set_bytes = 0
+        self.data_set_offset = 0
+        self._file = file
+        self._failure = failure
+        self._hash = hashlib.sha256()
+        if failure is None:
+            head = encode_file_meta(meta)
+            self.data_set_offset = len(head)
+            self._write_through(head)
+
+    @property
+    def content_digest(self) -> str:
+        """sha256 of the encoded data set so far, hexadecimal."""
+        return self._hash.hexdigest()
+
+    def write(self, fragment: bytes) -> int:
+        """Append a fragment of the encoded data set; gives the number of bytes taken."""
+        self._hash.update(fragment)
+        self.n_data_set_bytes += len(fragment)
+        if self._failure is None:
+            self._write_through(fragment)
+        return len(fragment)
+
+    def open_data_set(self) -> BinaryIO:
+        """Open what was written, at the data set.
+
+        Raises
+        ------
+        SpoolFull
+            Writing failed earlier.
+        """
+        self._raise_failure()
+        try:
+            self._file.flush()
+            stream = self.path.open("rb")
+        except OSError as error:
+            raise SpoolFull("the spool cannot be written") from error
+        stream.seek(self.data_set_offset)
+        return stream
+
+    def make_durable(self) -> None:
+        """Bring every byte to stable storage and check that none is missing.
+
+        Raises
+        ------
+        SpoolFull
+            The disk is full or failed. An fsync that failed is never tried again: the kernel may
+            have dropped the pages, and a second call would lie.
+        """
+        self._raise_failure()
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            n_bytes = os.fstat(self._file.fileno()).st_size
+        except OSError as error:
+            raise SpoolFull("the spool cannot be written") from error
+        if n_bytes != self.data_set_offset + self.n_data_set_bytes:
+            raise SpoolFull("the spool file is shorter than what was received")
+
+    def close(self) -> None:
+        """Close the file; the lock goes with it."""
+        try:
+            self._file.close()
+        except OSError:
+            # A last flush into a full disk; the failure is already known or no longer matters.
+            self._failure = self._failure or OSError(errno.ENOSPC, "close failed")
+
+    def _write_through(self, content: bytes) -> None:
+        try:
+            self._file.write(content)
+        except OSError as error:
+            self._failure = error
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise SpoolFull("the spool is full or cannot be written") from self._failure
+
+
+class Spool:
+    """The folder of received instances.
+
+    Parameters
+    ----------
+    root
+        Folder; made where it is missing.
+    reserve_bytes
+        Free space below which nothing new is taken.
+    """
+
+    def __init__(self, root: Path, reserve_bytes: int) -> None:
+        self.incoming = root / "incoming"
+        self.store = root / "store"
+        self._reserve_bytes = reserve_bytes
+        for folder in (root, self.incoming, self.store):
+            folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+
+    def has_room(self) -> bool:
+        """Whether the disk has more free space than the reserve."""
+        disk = os.statvfs(self.store)
+        return disk.f_bavail * disk.f_frsize > self._reserve_bytes
+
+    def begin(self, meta: FileMeta) -> PendingInstance:
+        """Open a ``.part`` file for one instance.
+
+        Never raises for a full disk: the pending instance then takes its bytes nowhere and says
+        so when it is to be kept.
+        """
+        path = self.incoming / f"{secrets.token_hex(16)}{PART_SUFFIX}"
+        failure: OSError | None = None
+        if not self.has_room():
+            failure = OSError(errno.ENOSPC, "below the reserve")
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _FILE_MODE)
+        except OSError as error:
+            return PendingInstance(path, open(os.devnull, "wb"), meta, error)  # noqa: PTH123
+        # The lock tells the janitor of another process that somebody is still writing. Should a
+        # janitor be faster, the rename fails and the sender is asked to send again.
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return PendingInstance(path, os.fdopen(descriptor, "wb", _BUFFER_BYTES), meta, failure)
+
+    def keep(self, pending: PendingInstance) -> Path:
+        """Make a pending instance durable under its final name.
+
+        The same content again replaces its own file: the bytes are equal, and a file damaged on
+        disk is mended.
+
+        Returns
+        -------
+        :
+            ``store/ab/<sha256 of the data set>.dcm``.
+
+        Raises
+        ------
+        SpoolFull
+            The disk is below its reserve, full or failed; the ``.part`` file is gone.
+        """
+        try:
+            pending.make_durable()
+            path = self.path_of(pending.content_digest)
+            self._make_shard(path.parent)
+            pending.path.replace(path)
+            _fsync_folder(path.parent)
+        except OSError as error:
+            self.discard(pending)
+            raise SpoolFull("the spool cannot be written") from error
+        except SpoolFull:
+            self.discard(pending)
+            raise
+        pending.close()
+        return path
+
+    def discard(self, pending: PendingInstance) -> None:
+        """Remove a pending instance; safe to call twice, and after it was kept."""
+        pending.close()
+        pending.path.unlink(missing_ok=True)
+
+    def path_of(self, content_digest: str) -> Path:
+        """Give the final path of a content digest."""
+        return self.store / content_digest[:2] / f"{content_digest}{KEPT_SUFFIX}"
+
+    def remove_abandoned(self) -> int:
+        """Remove ``.part`` files that nobody is writing any more; gives their number."""
+        return sum(_remove_if_unlocked(path) for path in self.incoming.glob(f"*{PART_SUFFIX}"))
+
+    def shards(self) -> Iterator[tuple[Path, ...]]:
+        """Give the kept files, one folder at a time."""
+        for folder in sorted(path for path in self.store.iterdir() if path.is_dir()):
+            yield tuple(sorted(folder.glob(f"*{KEPT_SUFFIX}")))
+
+    def _make_shard(self, folder: Path) -> None:
+        if not folder.exists():
+            folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+            _fsync_folder(self.store)
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_if_unlocked(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+    except (BlockingIOError, FileNotFoundError):
+        return False  # its listener is writing, or has just finished
+    return True
