@@ -1,0 +1,1 @@
+"""C-STORE out, and the questions we ask of other nodes."""

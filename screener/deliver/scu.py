@@ -1,0 +1,188 @@
+"""Send results: propose exactly what is needed, read every status, say what became of each.
+
+The stored file goes out byte for byte, so that a retry sends the same instance. Only where a node
+accepts a class in Implicit VR alone, which every node must, the same elements are written in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+from pynetdicom.presentation import PresentationContext, build_context
+
+from screener.deliver.association import (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    associated,
+)
+from screener.domain import ResultKind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pynetdicom.association import Association
+
+    from screener.domain import Destination
+
+#: Stored, with a remark (PS3.4 Table B.2-1): coercion, elements discarded, data set does not
+#: match. 0x0111 is "duplicate SOP Instance" (PS3.7 C.5.7): it holds the instance already.
+_WARNINGS = {
+    0xB000: "coerced elements",
+    0xB006: "discarded elements",
+    0xB007: "says the data set does not match its SOP class",
+    0x0111: "holds it already",
+}
+_SUCCESS = 0x0000
+_OUT_OF_RESOURCES = range(0xA700, 0xA800)
+#: Refusals that have passed when the node is well again: processing failure (0x0110),
+#: not authorized (0x0124, mended at the node) and duplicate invocation or resource limits.
+_WORTH_RETRYING = frozenset({0x0110, 0x0124, 0x0210, 0x0213})
+
+
+class StoreOutcome(StrEnum):
+    """What became of one instance at one destination."""
+
+    STORED = "stored"
+    STORED_WITH_WARNING = "stored-with-warning"  #: kept, with a remark
+    REFUSED = "refused"  #: the same bytes will be refused again
+    RETRY = "retry"  #: not stored; trying later can help
+    SKIPPED = "skipped"  #: an extra that this node does not take; nothing to do
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverableObject:
+    """One encoded result on disk."""
+
+    kind: ResultKind
+    sop_class_uid: str
+    sop_instance_uid: str
+    path: Path  #: a DICOM Part 10 file
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceStatus:
+    """What a destination answered for one instance."""
+
+    sop_instance_uid: str
+    status: int | None  #: DIMSE status; None where there was no answer
+    outcome: StoreOutcome
+    comment: str  #: one sentence, for people
+
+
+def store_objects(
+    destination: Destination, objects: Sequence[DeliverableObject]
+) -> tuple[InstanceStatus, ...]:
+    """Send `objects` in their order over one association.
+
+    A connection that breaks leaves the rest as `RETRY`; what was acknowledged before stays so.
+
+    Returns
+    -------
+    :
+        One entry per object, in the same order.
+
+    Raises
+    ------
+    DestinationUnavailable
+        There was no association; nothing was sent.
+    DestinationRefused
+        The node speaks another protocol.
+    """
+    if not objects:
+        return ()
+    with associated(destination, _contexts_for(objects)) as assoc:
+        return tuple(_store(assoc, one) for one in objects)
+
+
+def _contexts_for(objects: Sequence[DeliverableObject]) -> list[PresentationContext]:
+    """Propose each class once as it is encoded, and once in what every node must accept."""
+    pairs = {(one.sop_class_uid, _transfer_syntax_uid(one.path)): None for one in objects}
+    pairs |= {
+        (sop_class_uid, IMPLICIT_VR_LITTLE_ENDIAN): None
+        for sop_class_uid, transfer_syntax_uid in tuple(pairs)
+        if transfer_syntax_uid == EXPLICIT_VR_LITTLE_ENDIAN
+    }
+    return [build_context(sop_class, syntax) for sop_class, syntax in pairs]
+
+
+def _transfer_syntax_uid(path: Path) -> str:
+    return str(dcmread(path, specific_tags=[], stop_before_pixels=True).file_meta.TransferSyntaxUID)
+
+
+def _store(assoc: Association, one: DeliverableObject) -> InstanceStatus:
+    accepted = {
+        str(context.transfer_syntax[0])
+        for context in assoc.accepted_contexts
+        if context.abstract_syntax == one.sop_class_uid and context.transfer_syntax
+    }
+    if not accepted:
+        return _without_context(one)
+    if not assoc.is_established:
+        return InstanceStatus(
+            one.sop_instance_uid, None, StoreOutcome.RETRY, "The association ended before it."
+        )
+    if _transfer_syntax_uid(one.path) in accepted:
+        return _read_status(one, assoc.send_c_store(one.path))
+    return _read_status(one, assoc.send_c_store(_in_implicit_vr(one.path)))
+
+
+def _in_implicit_vr(path: Path) -> Dataset:
+    source = dcmread(path)
+    # A fresh data set of decoded elements: nothing keeps the encoding it was read in.
+    for _ in source.iterall():
+        pass
+    converted = Dataset()
+    converted.update({element.tag: element for element in source})
+    converted.file_meta = source.file_meta
+    converted.file_meta.TransferSyntaxUID = UID(IMPLICIT_VR_LITTLE_ENDIAN)
+    return converted
+
+
+def _without_context(one: DeliverableObject) -> InstanceStatus:
+    """The report is what a destination is for; anything else is an extra."""
+    is_report = one.kind is ResultKind.STRUCTURED_REPORT
+    return InstanceStatus(
+        one.sop_instance_uid,
+        None,
+        StoreOutcome.REFUSED if is_report else StoreOutcome.SKIPPED,
+        f"The node does not accept SOP class {one.sop_class_uid}.",
+    )
+
+
+def _read_status(one: DeliverableObject, answer: Dataset) -> InstanceStatus:
+    if "Status" not in answer:
+        return InstanceStatus(
+            one.sop_instance_uid,
+            None,
+            StoreOutcome.RETRY,
+            "No answer: the connection was lost, aborted or too slow.",
+        )
+    status = int(answer.Status)
+    return InstanceStatus(one.sop_instance_uid, status, outcome_of(status), _comment(answer))
+
+
+def outcome_of(status: int) -> StoreOutcome:
+    """Say what a C-STORE status means for the delivery (PS3.4 Table B.2-1, PS3.7 Annex C)."""
+    if status == _SUCCESS:
+        return StoreOutcome.STORED
+    if status in _WARNINGS:
+        return StoreOutcome.STORED_WITH_WARNING
+    if status in _OUT_OF_RESOURCES or status in _WORTH_RETRYING:
+        return StoreOutcome.RETRY
+    return StoreOutcome.REFUSED
+
+
+def _comment(answer: Dataset) -> str:
+    status = int(answer.Status)
+    if status == _SUCCESS:
+        return ""
+    text = _WARNINGS.get(status, "did not store it")
+    # The node's own words help its operator; cut, and without control characters.
+    words = "".join(c for c in str(answer.get("ErrorComment", "") or "")[:64] if c.isprintable())
+    return f"The node {text} (0x{status:04X}){': ' + words if words else ''}."
