@@ -1,0 +1,78 @@
+"""From a screening to its encoded result objects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from screener.domain import ResultKind, ResultObject
+from screener.errors import ReportError
+from screener.report.envelope import encode, make_envelope, tolerate_source_values
+from screener.report.evidence import gather_evidence
+from screener.report.key_objects import build_key_objects, cite_key_slices
+from screener.report.options import ReportOptions
+from screener.report.seg import build_segmentation, number_segments, why_no_segmentation
+from screener.report.sr import build_report
+
+if TYPE_CHECKING:
+    from screener.domain import Screening, SpooledStudy
+    from screener.report.evidence import StudyEvidence
+    from screener.report.seg import LungSegments
+
+
+def build_results(
+    screening: Screening, study: SpooledStudy, options: ReportOptions | None = None
+) -> tuple[ResultObject, ...]:
+    """Write the result objects of one run.
+
+    The same run gives the same bytes, however often and wherever it is built.
+
+    Parameters
+    ----------
+    screening
+        What the run found, or why it found nothing.
+    study
+        The instances it was given; headers are opened from their paths.
+    options
+        What the site chose, defaults where None.
+
+    Returns
+    -------
+    :
+        The report first, always; then the segmentation and the key objects, as far as they are
+        wanted and can be written. What cannot be written is said in the report.
+
+    Raises
+    ------
+    ReportError
+        The study has no readable header, or the screening contradicts itself.
+    """
+    chosen = options or ReportOptions()
+    with tolerate_source_values():
+        evidence = gather_evidence(screening, study)
+        try:
+            return _build(screening, evidence, chosen)
+        except (ValueError, TypeError, AttributeError) as error:
+            # What highdicom raises for values it cannot write; the run shows the text.
+            raise ReportError(f"results cannot be built: {error}") from error
+
+
+def _build(
+    screening: Screening, evidence: StudyEvidence, options: ReportOptions
+) -> tuple[ResultObject, ...]:
+    others: list[ResultObject] = []
+    segmentation: LungSegments | str = why_no_segmentation(screening) or ""
+    if ResultKind.SEGMENTATION not in options.kinds:
+        segmentation = "the site does not want segmentations"
+    if not segmentation:
+        envelope = make_envelope(screening, evidence, options, ResultKind.SEGMENTATION)
+        segmentation = number_segments(screening, envelope)
+        document = build_segmentation(screening, evidence, envelope, segmentation)
+        others.append(encode(document, envelope))
+    key_slices = cite_key_slices(screening, evidence, options.n_key_slices)
+    if ResultKind.KEY_OBJECT_SELECTION in options.kinds and key_slices:
+        envelope = make_envelope(screening, evidence, options, ResultKind.KEY_OBJECT_SELECTION)
+        selection = build_key_objects(screening, evidence, envelope, key_slices)
+        others.append(encode(selection, envelope))
+    envelope = make_envelope(screening, evidence, options, ResultKind.STRUCTURED_REPORT)
+    report = build_report(screening, evidence, envelope, options, segmentation)
+    return (encode(report, envelope), *others)

@@ -1,0 +1,171 @@
+"""What every result object shares: its identity, its equipment, its fixed times, its bytes.
+
+A rebuild of the same run must give the same bytes, so nothing here reads a clock or draws a
+random number: all dates are the start of the run, and what highdicom fills from the clock or at
+random is overwritten before encoding.
+"""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Final
+
+from pydicom import config, dcmwrite
+from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.valuerep import DA, DT, TM
+
+from screener.domain import ResultKind, ResultObject
+from screener.errors import ReportError
+from screener.report.algorithms import contributing_equipment, list_algorithms, product_of
+from screener.report.header import UNICODE
+from screener.report.uids import derive_uid, instance_uid, result_series_uid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from highdicom import SOPClass
+    from highdicom.base_content import ContributingEquipment
+    from pydicom import Dataset
+
+    from screener.domain import Screening
+    from screener.report.algorithms import Algorithm
+    from screener.report.evidence import StudyEvidence
+    from screener.report.options import ReportOptions
+
+#: Series Number (0020,0011) of each kind: high, so that results sort behind the images.
+SERIES_NUMBERS: Final[dict[ResultKind, int]] = {
+    ResultKind.STRUCTURED_REPORT: 9000,
+    ResultKind.SEGMENTATION: 9001,
+    ResultKind.KEY_OBJECT_SELECTION: 9002,
+    ResultKind.OVERLAY: 9003,
+}
+
+#: What follows the product name in Series Description (0008,103E): AI and unverified, always.
+SERIES_DESCRIPTIONS: Final[dict[ResultKind, str]] = {
+    ResultKind.STRUCTURED_REPORT: "AI result (unverified)",
+    ResultKind.SEGMENTATION: "lungs (AI)",
+    ResultKind.KEY_OBJECT_SELECTION: "key images (AI)",
+    ResultKind.OVERLAY: "overlay (AI, not for diagnosis)",
+}
+
+#: Implementation Class UID (0002,0012) of the files we write.
+IMPLEMENTATION_CLASS_UID: Final = derive_uid("implementation", "ct-screener")
+IMPLEMENTATION_VERSION_NAME: Final = "CT-SCREENER"
+
+_HOUR_MINUTES: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """The header values of one kind of result of one run."""
+
+    kind: ResultKind
+    sop_instance_uid: str
+    series_instance_uid: str
+    at: datetime  #: start of the run in the time zone of the source, where it names one
+    algorithms: tuple[Algorithm, ...]
+    arguments: dict[str, Any] = field(repr=False)  #: what every highdicom constructor takes
+
+
+def make_envelope(
+    screening: Screening, evidence: StudyEvidence, options: ReportOptions, kind: ResultKind
+) -> Envelope:
+    """Collect the header values of one kind of result."""
+    run = screening.run
+    screened = screening.ranking.selected_series_instance_uid or ""
+    at = _in_zone_of(evidence.header, run.started_at)
+    product = product_of(list_algorithms(screening, options))
+    sop_instance_uid = instance_uid(run, screened, kind)
+    series_instance_uid = result_series_uid(run, screened, kind)
+    arguments = {
+        "series_instance_uid": series_instance_uid,
+        "series_number": SERIES_NUMBERS[kind],
+        "sop_instance_uid": sop_instance_uid,
+        "instance_number": run.version,
+        "manufacturer": product.manufacturer,
+        "manufacturer_model_name": product.name,
+        "software_versions": product.version,
+        "device_serial_number": run.settings_digest[:16],
+        "institution_name": options.institution_name or None,
+        "series_description": f"{product.name[:32]} {SERIES_DESCRIPTIONS[kind]}",
+        "content_date": DA(at.date()),
+        "content_time": TM(at.time()),
+        "specific_character_set": UNICODE,
+        "transfer_syntax_uid": ExplicitVRLittleEndian,
+        "contributing_equipment": _equipment(screening, options, at),
+    }
+    return Envelope(
+        kind=kind,
+        sop_instance_uid=sop_instance_uid,
+        series_instance_uid=series_instance_uid,
+        at=at,
+        algorithms=list_algorithms(screening, options),
+        arguments=arguments,
+    )
+
+
+@contextmanager
+def tolerate_source_values() -> Iterator[None]:
+    """Let identifiers of the source pass as they are; an archive matches on them.
+
+    Our own values are checked by the conformance tests, not by pydicom at run time.
+    """
+    with config.disable_value_validation():
+        yield
+
+
+def encode(document: SOPClass, envelope: Envelope) -> ResultObject:
+    """Fix the times of a document and write it as a Part 10 file.
+
+    Raises
+    ------
+    ReportError
+        The document cannot be written, or text would be replaced by question marks.
+    """
+    _pin(document, envelope.at)
+    buffer = BytesIO()
+    with warnings.catch_warnings():
+        # pydicom only warns where it writes "????" for text that the character set cannot hold.
+        warnings.filterwarnings("error", message=".*encod.*")
+        try:
+            dcmwrite(buffer, document, enforce_file_format=True)
+        except (UserWarning, UnicodeError, ValueError, TypeError) as error:
+            raise ReportError(f"{envelope.kind.value} cannot be written: {error}") from error
+    return ResultObject(
+        kind=envelope.kind,
+        sop_class_uid=str(document.SOPClassUID),
+        sop_instance_uid=envelope.sop_instance_uid,
+        series_instance_uid=envelope.series_instance_uid,
+        encoded=buffer.getvalue(),
+    )
+
+
+def _equipment(
+    screening: Screening, options: ReportOptions, at: datetime
+) -> list[ContributingEquipment]:
+    return [contributing_equipment(one, at) for one in list_algorithms(screening, options)]
+
+
+def _pin(document: SOPClass, at: datetime) -> None:
+    document.InstanceCreationDate = DA(at.date())
+    document.InstanceCreationTime = TM(at.time())
+    for item in document.ContributingEquipmentSequence:
+        if item.get("ManufacturerModelName") == "highdicom":
+            item.ContributionDateTime = DT(at)
+    document.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    document.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+
+
+def _in_zone_of(header: Dataset, started_at: datetime) -> datetime:
+    """Express a time in Timezone Offset From UTC (0008,0201) of the source, if it has one."""
+    offset = str(header.get("TimezoneOffsetFromUTC") or "")
+    if len(offset) != len("+0000") or offset[0] not in "+-" or not offset[1:].isdigit():
+        return started_at
+    minutes = int(offset[1:3]) * _HOUR_MINUTES + int(offset[3:5])
+    return started_at.astimezone(
+        timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes))
+    )

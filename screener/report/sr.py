@@ -1,0 +1,273 @@
+"""The report: TID 1500 in a Comprehensive 3D SR (PS3.16 A; PS3.3 A.35.13).
+
+The root result of a run. It is COMPLETE or PARTIAL, always UNVERIFIED and PRELIMINARY: software
+cannot verify, and a physician's report follows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
+from highdicom.sr import (
+    CodedConcept,
+    Comprehensive3DSR,
+    ContainerContentItem,
+    ContentSequence,
+    DeviceObserverIdentifyingAttributes,
+    ImageContentItem,
+    MeasurementReport,
+    ObservationContext,
+    ObserverContext,
+    RelationshipTypeValues,
+)
+from pydicom import Dataset
+
+from screener.domain import Decision
+from screener.report import codes
+from screener.report.algorithms import product_of
+from screener.report.groups import class_groups, lung_groups, slice_groups, summary_group
+from screener.report.key_objects import cite_key_slices
+from screener.report.key_slices import list_affected_slices
+from screener.report.wording import DISCLAIMER, say_defects, say_outcome, say_series
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pydicom.sr.coding import Code
+
+    from screener.domain import PredecessorReport, Screening
+    from screener.report.algorithms import Algorithm
+    from screener.report.envelope import Envelope
+    from screener.report.evidence import InstanceReference, StudyEvidence
+    from screener.report.options import ReportOptions
+    from screener.report.seg import LungSegments
+
+
+def build_report(
+    screening: Screening,
+    evidence: StudyEvidence,
+    envelope: Envelope,
+    options: ReportOptions,
+    segmentation: LungSegments | str,
+) -> Comprehensive3DSR:
+    """Write the report of a run.
+
+    Parameters
+    ----------
+    segmentation
+        The segments to cite, or the sentence that says why there are none.
+    """
+    segments = None if isinstance(segmentation, str) else segmentation
+    content = MeasurementReport(
+        observation_context=_observer(envelope.algorithms, envelope),
+        procedure_reported=_procedure(screening, evidence),
+        imaging_measurements=[
+            summary_group(
+                screening,
+                envelope.algorithms,
+                _comments(screening, evidence, options, segmentation),
+            ),
+            *class_groups(screening, envelope.algorithms),
+            *lung_groups(screening, envelope.algorithms, segments),
+            *slice_groups(screening, envelope.algorithms, evidence, options.maximum_slice_groups),
+        ],
+    )
+    _insert_image_library(content, screening, evidence, options.n_key_slices)
+    document = Comprehensive3DSR(
+        evidence=_inheritance(evidence, segments),
+        content=content[0],
+        is_complete=not _is_partial(screening, segmentation),
+        is_verified=False,
+        is_final=False,
+        previous_versions=_predecessors(screening.run.predecessor),
+        requested_procedures=_requests(evidence.header),
+        coding_schemes=[
+            CodingSchemeIdentificationItem(
+                codes.PRIVATE_SCHEME,
+                name=codes.PRIVATE_SCHEME_NAME,
+                responsible_organization=options.manufacturer,
+            )
+        ],
+        content_qualification=options.content_qualification.value,
+        **envelope.arguments,
+    )
+    if _is_partial(screening, segmentation):
+        document.CompletionFlagDescription = "No lung segmentation object; see the comments"
+    cited = [*evidence.instances, *([segments.reference] if segments is not None else [])]
+    document.CurrentRequestedProcedureEvidenceSequence = _list_evidence(
+        evidence.header.StudyInstanceUID, cited
+    )
+    if not cited:
+        del document.CurrentRequestedProcedureEvidenceSequence
+    return document
+
+
+def _is_partial(screening: Screening, segmentation: LungSegments | str) -> bool:
+    """Tell whether something that was found could not be written."""
+    return screening.lungs is not None and isinstance(segmentation, str)
+
+
+def _comments(
+    screening: Screening,
+    evidence: StudyEvidence,
+    options: ReportOptions,
+    segmentation: LungSegments | str,
+) -> tuple[str, ...]:
+    """Give the texts of the summary, the conclusion first."""
+    texts = [say_outcome(screening), DISCLAIMER]
+    texts.extend(say_defects(screening, evidence.header_notes))
+    if isinstance(segmentation, str) and screening.lungs is not None:
+        texts.append(f"The lungs are not delivered as a segmentation: {segmentation}.")
+    if isinstance(screening.outcome, Decision):
+        n_affected = len(list_affected_slices(screening))
+        if n_affected > options.maximum_slice_groups:
+            texts.append(
+                f"{options.maximum_slice_groups} of {n_affected} affected slices are listed, "
+                "the most certain ones."
+            )
+        if evidence.ambiguous_uids or not evidence.instances:
+            texts.append(
+                "Slices are named by their position only: the SOP Instance UIDs of the source "
+                "do not tell its slices apart."
+            )
+    texts.extend(say_series(screening))
+    return tuple(texts)
+
+
+def _observer(algorithms: tuple[Algorithm, ...], envelope: Envelope) -> ObservationContext:
+    product = product_of(algorithms)
+    attributes = DeviceObserverIdentifyingAttributes(
+        uid=product.device_uid,
+        name=product.name,
+        manufacturer_name=product.manufacturer,
+        model_name=product.name,
+        serial_number=envelope.arguments["device_serial_number"],
+    )
+    return ObservationContext(
+        observer_device_context=ObserverContext(
+            observer_type=codes.DEVICE, observer_identifying_attributes=attributes
+        )
+    )
+
+
+def _procedure(screening: Screening, evidence: StudyEvidence) -> CodedConcept | Code:
+    """Name the imaging procedure: the source's own code, else what we know of it."""
+    for item in evidence.header.get("ProcedureCodeSequence", []):
+        if item.get("CodeValue") and item.get("CodingSchemeDesignator") and item.get("CodeMeaning"):
+            return CodedConcept(item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning)
+    if isinstance(screening.outcome, Decision):
+        return codes.CT_CHEST
+    return codes.PROCEDURES_BY_MODALITY.get(evidence.modality, codes.IMAGING_PROCEDURE)
+
+
+def _insert_image_library(
+    content: MeasurementReport, screening: Screening, evidence: StudyEvidence, n_most: int
+) -> None:
+    """List the key slices before the measurements (TID 1600).
+
+    Only references: highdicom's entries repeat up to fifteen descriptors per image and cannot be
+    made for multi-frame sources.
+    """
+    images = [
+        ImageContentItem(
+            name=codes.SOURCE,
+            referenced_sop_class_uid=reference.instance.sop_class_uid,
+            referenced_sop_instance_uid=reference.instance.sop_instance_uid,
+            referenced_frame_numbers=reference.frame_number,
+            relationship_type=RelationshipTypeValues.CONTAINS,
+        )
+        for reference in cite_key_slices(screening, evidence, n_most)
+    ]
+    if not images:
+        return
+    group = ContainerContentItem(
+        name=codes.IMAGE_LIBRARY_GROUP, relationship_type=RelationshipTypeValues.CONTAINS
+    )
+    group.ContentSequence = ContentSequence(images)
+    library = ContainerContentItem(
+        name=codes.IMAGE_LIBRARY,
+        template_id="1600",
+        relationship_type=RelationshipTypeValues.CONTAINS,
+    )
+    library.ContentSequence = ContentSequence([group])
+    tree = content[0].ContentSequence
+    tree.insert(len(tree) - 1, library)
+
+
+def _inheritance(evidence: StudyEvidence, segments: LungSegments | None) -> list[Dataset]:
+    """Give highdicom the header to inherit from and a stub for each instance that is cited.
+
+    Its SOP class is a stand-in, so the evidence it writes from these is written anew below.
+    """
+    header = evidence.header
+    cited = list(evidence.instances)
+    if segments is not None:
+        cited.append(segments.reference)
+    return [header, *(_stub(header.StudyInstanceUID, one) for one in cited)]
+
+
+def _stub(study_instance_uid: str, reference: InstanceReference) -> Dataset:
+    stub = Dataset()
+    stub.StudyInstanceUID = study_instance_uid
+    stub.SeriesInstanceUID = reference.series_instance_uid
+    stub.SOPClassUID = reference.sop_class_uid
+    stub.SOPInstanceUID = reference.sop_instance_uid
+    return stub
+
+
+def _list_evidence(
+    study_instance_uid: str, references: Iterable[InstanceReference]
+) -> list[Dataset]:
+    """Write the Current Requested Procedure Evidence Sequence (0040,A375), grouped by series."""
+    series: dict[str, Dataset] = {}
+    for reference in references:
+        item = series.setdefault(reference.series_instance_uid, Dataset())
+        item.SeriesInstanceUID = reference.series_instance_uid
+        if "ReferencedSOPSequence" not in item:
+            item.ReferencedSOPSequence = []
+        instance = Dataset()
+        instance.ReferencedSOPClassUID = reference.sop_class_uid
+        instance.ReferencedSOPInstanceUID = reference.sop_instance_uid
+        item.ReferencedSOPSequence.append(instance)
+    study = Dataset()
+    study.StudyInstanceUID = study_instance_uid
+    study.ReferencedSeriesSequence = list(series.values())
+    return [study] if series else []
+
+
+def _predecessors(predecessor: PredecessorReport | None) -> list[Dataset] | None:
+    """Name the report that this one replaces."""
+    if predecessor is None:
+        return None
+    stub = Dataset()
+    stub.StudyInstanceUID = predecessor.study_instance_uid
+    stub.SeriesInstanceUID = predecessor.series_instance_uid
+    stub.SOPClassUID = predecessor.sop_class_uid
+    stub.SOPInstanceUID = predecessor.sop_instance_uid
+    return [stub]
+
+
+def _requests(header: Dataset) -> list[Dataset] | None:
+    """Write the Referenced Request Sequence (0040,A370) from what the source says of its order."""
+    orders = list(header.get("RequestAttributesSequence", []))
+    if not orders and not header.get("AccessionNumber"):
+        return None
+    return [_request(header, order) for order in orders or [Dataset()]]
+
+
+def _request(header: Dataset, order: Dataset) -> Dataset:
+    request = Dataset()
+    request.StudyInstanceUID = order.get("StudyInstanceUID") or header.StudyInstanceUID
+    request.ReferencedStudySequence = []
+    request.AccessionNumber = order.get("AccessionNumber") or header.AccessionNumber
+    request.PlacerOrderNumberImagingServiceRequest = order.get(
+        "PlacerOrderNumberImagingServiceRequest", ""
+    )
+    request.FillerOrderNumberImagingServiceRequest = order.get(
+        "FillerOrderNumberImagingServiceRequest", ""
+    )
+    request.RequestedProcedureID = order.get("RequestedProcedureID", "")
+    request.RequestedProcedureDescription = order.get("RequestedProcedureDescription", "")
+    request.RequestedProcedureCodeSequence = list(order.get("RequestedProcedureCodeSequence", []))
+    return request
