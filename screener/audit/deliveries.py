@@ -1,8 +1,8 @@
 """One row per run and destination: claim, send, confirm, try again, die.
 
 The same claims, leases and fencing as for runs. Rows of different destinations know nothing of
-each other, so a dead destination holds up nobody. A run is delivered when every destination has it, confirmed when every
-destination said so.
+each other, so a dead destination holds up nobody. A run is delivered when every destination has
+it, confirmed when every destination said so.
 """
 
 from __future__ import annotations

@@ -1,0 +1,264 @@
+"""The keyed hash chain over the events, and what it can tell.
+
+Writers of events do not wait for each other: a sealer, one at a time, numbers what was committed
+and links it: ``chain_hash = HMAC(key, previous chain_hash ‖ canonical [sequence, seal])`` with
+``seal = HMAC(key, canonical [event id, digest])``. Checkpoints (count, head, time, MAC) go to a
+file outside the database, so that a chain cut off at its end is noticed too. The key lies outside
+as well. What cannot be noticed: rows that vanish before the sealer saw them, some seconds at most.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, text, update
+
+from screener.audit.events import canonical_json
+from screener.audit.tables import Checkpoint, Event
+from screener.errors import ConfigError, SpoolFull
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from sqlalchemy.orm import Session
+
+    from screener.audit.database import Database
+
+KEY_LENGTH_BYTES = 32
+#: What stands before the first link.
+GENESIS = "0" * 64
+#: Events sealed in one transaction, so that other writers wait for milliseconds only.
+EVENTS_PER_SEAL = 500
+#: PostgreSQL advisory lock of the sealer.
+SEALER_LOCK = 0x5EA1E4
+
+_POINTER_ID = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointLine:
+    """How long the chain was, and its head, at one time; signed."""
+
+    n_events: int
+    head_hash: str
+    written_at: str  #: ISO, UTC
+    mac: str
+
+
+def make_key_file(path: Path) -> bytes:
+    """Make the key of the chain, readable by its owner only; an existing key is kept.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be made, or what is there cannot be a key.
+    """
+    key = secrets.token_bytes(KEY_LENGTH_BYTES)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return load_key(path)
+    except OSError as error:
+        raise ConfigError(
+            f"audit.key_file: {path} cannot be made: {error.strerror}; give a writable path"
+        ) from error
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(key.hex() + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return key
+
+
+def load_key(path: Path) -> bytes:
+    """Read the key of the chain.
+
+    Raises
+    ------
+    ConfigError
+        There is none, it is too short, or others than its owner may read it.
+    """
+    try:
+        mode = path.stat().st_mode
+        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"audit.key_file: {path} holds no readable key of hexadecimal digits"
+        ) from error
+    if mode & 0o077:
+        raise ConfigError(f"audit.key_file: others may read {path}; run chmod 600 on it")
+    if len(key) < KEY_LENGTH_BYTES:
+        raise ConfigError(f"audit.key_file: {path} holds fewer than {KEY_LENGTH_BYTES} bytes")
+    return key
+
+
+# ── sealing ──────────────────────────────────────────────────────────────────────────────────
+
+
+def seal(database: Database, key: bytes, now: datetime, checkpoint_path: Path) -> int:
+    """Number and link every committed event, then write a checkpoint.
+
+    Safe when several processes try at once: they queue.
+
+    Returns
+    -------
+    :
+        How many events were sealed now.
+
+    Raises
+    ------
+    DatabaseUnavailable
+        The database cannot be written.
+    SpoolFull
+        The checkpoint file cannot be written; the next call writes it.
+    """
+    n_sealed = 0
+    while _has_unsealed(database):
+        n_sealed += _seal_some(database, key)
+    _write_checkpoint(database, key, now, checkpoint_path)
+    return n_sealed
+
+
+def seal_of(key: bytes, event_id: int, digest: str) -> str:
+    """Give the keyed seal of one event, which says that the sealer saw exactly this."""
+    return _hmac(key, canonical_json([event_id, digest]))
+
+
+def link(key: bytes, previous_hash: str, sequence: int, event_seal: str) -> str:
+    """Give the chain hash of one event after the one before."""
+    return _hmac(key, previous_hash + canonical_json([sequence, event_seal]))
+
+
+def read_checkpoints(path: Path) -> tuple[CheckpointLine, ...]:
+    """Read the checkpoint file; a line that is none comes back with an empty MAC."""
+    if not path.exists():
+        return ()
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return tuple(_parse_checkpoint(line) for line in lines if line.strip())
+
+
+def checkpoint_mac(key: bytes, n_events: int, head_hash: str, written_at: str) -> str:
+    """Give the signature of a checkpoint."""
+    return _hmac(key, canonical_json(["checkpoint", n_events, head_hash, written_at]))
+
+
+def _hmac(key: bytes, content: str) -> str:
+    return hmac.new(key, content.encode(), hashlib.sha256).hexdigest()
+
+
+def _has_unsealed(database: Database) -> bool:
+    with database.session() as session:
+        statement = select(Event.event_id).where(Event.sequence.is_(None)).limit(1)
+        return session.execute(statement).first() is not None
+
+
+def _seal_some(database: Database, key: bytes) -> int:
+    with database.begin() as session:
+        if database.dialect == "postgresql":  # on SQLite the write transaction is the lock
+            session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": SEALER_LOCK})
+        sequence, previous = _head(session)
+        statement = (
+            select(Event.event_id, Event.digest)
+            .where(Event.sequence.is_(None))
+            .order_by(Event.event_id)
+            .limit(EVENTS_PER_SEAL)
+        )
+        sealed: list[dict[str, object]] = []
+        for event_id, digest in session.execute(statement).all():
+            sequence += 1
+            event_seal = seal_of(key, event_id, digest)
+            previous = link(key, previous, sequence, event_seal)
+            sealed.append(
+                {
+                    "event_id": event_id,
+                    "sequence": sequence,
+                    "seal": event_seal,
+                    "chain_hash": previous,
+                }
+            )
+        if sealed:
+            session.execute(update(Event), sealed)
+        return len(sealed)
+
+
+def _head(session: Session) -> tuple[int, str]:
+    statement = (
+        select(Event.sequence, Event.chain_hash)
+        .where(Event.sequence.is_not(None))
+        .order_by(Event.sequence.desc())
+        .limit(1)
+    )
+    row = session.execute(statement).first()
+    return (0, GENESIS) if row is None else (row[0] or 0, row[1] or GENESIS)
+
+
+def _write_checkpoint(database: Database, key: bytes, now: datetime, path: Path) -> None:
+    """Append a line where the file lags behind the chain; the file comes after the commit.
+
+    The other order would let a crash in between look like a chain that was cut off.
+    """
+    with database.session() as session:
+        n_events, head_hash = _head(session)
+        pointer = session.get(Checkpoint, _POINTER_ID)
+        is_written = pointer is not None and pointer.n_events >= n_events
+    if n_events == 0 or is_written:
+        return
+    at = now.astimezone(UTC).isoformat(timespec="microseconds")
+    line = {
+        "n_events": n_events,
+        "head_hash": head_hash,
+        "written_at": at,
+        "mac": checkpoint_mac(key, n_events, head_hash, at),
+    }
+    _append_durably(path, canonical_json(line) + "\n")
+    with database.begin() as session:
+        session.merge(
+            Checkpoint(
+                checkpoint_id=_POINTER_ID, n_events=n_events, head_hash=head_hash, written_at=now
+            )
+        )
+
+
+def _append_durably(path: Path, line: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not path.exists()
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(descriptor, line.encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if is_new:
+            _sync_folder(path.parent)
+    except OSError as error:
+        raise SpoolFull(f"checkpoint file {path} cannot be written: {error.strerror}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _parse_checkpoint(line: str) -> CheckpointLine:
+    try:
+        content = json.loads(line)
+        return CheckpointLine(
+            n_events=int(content["n_events"]),
+            head_hash=str(content["head_hash"]),
+            written_at=str(content["written_at"]),
+            mac=str(content["mac"]),
+        )
+    except (ValueError, KeyError, TypeError):
+        return CheckpointLine(n_events=0, head_hash="", written_at="", mac="")
