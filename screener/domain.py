@@ -87,6 +87,9 @@ class SourceDefect:
     detail: str  #: one sentence with counts and units, no names of people
     n_instances: int = 0
 
+    def __str__(self) -> str:
+        return f"{self.code.value}: {self.detail}"
+
 
 # ── assemble ─────────────────────────────────────────────────────────────────────────────────
 
@@ -451,6 +454,19 @@ class SeriesSelected:
     n_qualified: int
     reasons: tuple[str, ...]
 
+    @classmethod
+    def of(cls, ranking: SeriesRanking) -> SeriesSelected:
+        """Tell which series leads the ranking, and why."""
+        uid = ranking.selected_series_instance_uid
+        winner = next((c for c in ranking.candidates if c.series_instance_uid == uid), None)
+        return cls(
+            series_instance_uid=uid,
+            score=winner.score if winner else 0.0,
+            n_candidates=len(ranking.candidates),
+            n_qualified=sum(c.refusal is None for c in ranking.candidates),
+            reasons=winner.reasons if winner else (),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class VolumeAssembled:
@@ -465,6 +481,21 @@ class VolumeAssembled:
     tilt_degrees: float
     defects: tuple[str, ...]
 
+    @classmethod
+    def of(cls, volume: Volume, defects: tuple[SourceDefect, ...]) -> VolumeAssembled:
+        """Tell how the slices lie and what is wrong with them."""
+        geometry = volume.geometry
+        return cls(
+            series_instance_uid=volume.series_instance_uid,
+            n_slices=geometry.n_slices,
+            slice_spacing_mm=geometry.slice_spacing_mm,
+            coverage_mm=geometry.coverage_mm,
+            n_missing_slices=geometry.n_missing_slices,
+            n_duplicate_positions=geometry.n_duplicate_positions,
+            tilt_degrees=geometry.tilt_degrees,
+            defects=tuple(str(defect) for defect in defects),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class LungsSegmented:
@@ -475,6 +506,16 @@ class LungsSegmented:
     left_volume_ml: float
     n_lung_slices: int
 
+    @classmethod
+    def of(cls, volume: Volume, lungs: LungMask) -> LungsSegmented:
+        """Tell what was found."""
+        return cls(
+            series_instance_uid=volume.series_instance_uid,
+            right_volume_ml=lungs.right_volume_ml,
+            left_volume_ml=lungs.left_volume_ml,
+            n_lung_slices=int(lungs.lung_slices.size),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class SlicesClassified:
@@ -482,6 +523,14 @@ class SlicesClassified:
 
     n_slices: int
     mean_probabilities: tuple[tuple[str, float], ...]
+
+    @classmethod
+    def of(cls, probabilities: SliceProbabilities) -> SlicesClassified:
+        """Tell the mean over the slices; the table itself stands in the slice results."""
+        n_slices = len(probabilities.slice_indices)
+        means = probabilities.probabilities.mean(axis=0) if n_slices else ()
+        names = probabilities.class_names
+        return cls(n_slices, tuple((n, float(m)) for n, m in zip(names, means, strict=False)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -495,6 +544,19 @@ class PatientDecided:
     n_affected_slices: int
     policy_name: str
     explanation: str
+
+    @classmethod
+    def of(cls, decision: Decision) -> PatientDecided:
+        """Tell the decision and how it fell."""
+        return cls(
+            patient_class=decision.patient_class,
+            certainty=decision.certainty,
+            slice_votes=decision.slice_votes,
+            n_slices_analysed=decision.n_slices_analysed,
+            n_affected_slices=len(decision.affected_slice_indices),
+            policy_name=decision.policy_name,
+            explanation=decision.explanation,
+        )
 
 
 @dataclass(frozen=True, slots=True)

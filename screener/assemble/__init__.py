@@ -1,8 +1,17 @@
 """Instances to volume: completion, headers, series selection, slice geometry, decoding to HU."""
 
+from screener.assemble.defects import check_one_patient, find_study_defects
 from screener.assemble.folder import FolderContents, FolderLimits, read_folder
+from screener.assemble.geometry import GeometryRules
 from screener.assemble.headers import InstanceHeader, read_headers
-from screener.assemble.selection import RankedStudy, SelectedSeries, SelectionRules, rank_series
+from screener.assemble.selection import (
+    RankedStudy,
+    SelectedSeries,
+    SelectionRules,
+    explain_refusal,
+    rank_series,
+    refuse_candidate,
+)
 from screener.assemble.stability import (
     Completion,
     CompletionRules,
@@ -19,15 +28,20 @@ __all__ = [
     "DecodingRules",
     "FolderContents",
     "FolderLimits",
+    "GeometryRules",
     "InstanceHeader",
     "RankedStudy",
     "SelectedSeries",
     "SelectionRules",
     "SeriesArrivals",
     "StudyArrivals",
+    "check_one_patient",
     "decode_series",
+    "explain_refusal",
+    "find_study_defects",
     "judge_stability",
     "rank_series",
     "read_folder",
     "read_headers",
+    "refuse_candidate",
 ]

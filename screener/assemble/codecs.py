@@ -1,8 +1,8 @@
 """Decode one compressed frame of one sample per pixel into stored values.
 
 CharLS for JPEG-LS, OpenJPEG for JPEG 2000 and HTJ2K, GDCM for JPEG and RLE: called directly, so
-that one decoder per syntax is fixed, nothing is re-interpreted on the way, and no library warning can
-fire in a thread.
+that one decoder per syntax is fixed, nothing is re-interpreted on the way, and no library warning
+can fire in a thread.
 """
 
 from collections.abc import Callable, Mapping

@@ -6,21 +6,27 @@ resolved from their functional groups, so that later steps see slices only.
 """
 
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
 
 from screener.assemble.part10 import (
-    PARSE_ERRORS,
     Part10Header,
     PixelPlace,
     UnreadableFile,
     quiet_parser,
     read_part10_header,
+)
+from screener.assemble.values import (
+    integer_of,
+    integer_or_none,
+    number_of,
+    text_or_empty,
+    texts_of,
+    unsigned_of,
+    vector_reader,
 )
 from screener.domain import SpooledInstance, SpooledStudy
 from screener.errors import UnreadablePixels
@@ -177,20 +183,20 @@ def _describe_instance(instance: SpooledInstance, parsed: Part10Header) -> Insta
         frames = _describe_frames(dataset, 1 if pixels is None else pixels.n_frames)
     except UnreadablePixels as error:
         unreadable = unreadable or str(error)
-    patient_id = _lenient_text(dataset, "PatientID")
+    patient_id = text_or_empty(dataset, "PatientID")
     return InstanceHeader(
         instance=instance,
-        modality=_lenient_text(dataset, "Modality").upper(),
-        body_part=_lenient_text(dataset, "BodyPartExamined").upper(),
-        kernel=_lenient_text(dataset, "ConvolutionKernel"),
+        modality=text_or_empty(dataset, "Modality").upper(),
+        body_part=text_or_empty(dataset, "BodyPartExamined").upper(),
+        kernel=text_or_empty(dataset, "ConvolutionKernel"),
         has_contrast=bool(
-            _lenient_text(dataset, "ContrastBolusAgent") or "ContrastBolusAgentSequence" in dataset
+            text_or_empty(dataset, "ContrastBolusAgent") or "ContrastBolusAgentSequence" in dataset
         ),
-        frame_of_reference_uid=_lenient_text(dataset, "FrameOfReferenceUID"),
+        frame_of_reference_uid=text_or_empty(dataset, "FrameOfReferenceUID"),
         patient_digest=hashlib.sha256(patient_id.encode()).hexdigest() if patient_id else "",
-        instance_number=_lenient_integer(dataset, "InstanceNumber"),
-        is_study_date_empty=not _lenient_text(dataset, "StudyDate"),
-        is_lossy=_lenient_text(dataset, "LossyImageCompression") == "01",
+        instance_number=integer_or_none(dataset, "InstanceNumber"),
+        is_study_date_empty=not text_or_empty(dataset, "StudyDate"),
+        is_lossy=text_or_empty(dataset, "LossyImageCompression") == "01",
         missing=_missing_keywords(dataset),
         pixels=pixels,
         frames=frames,
@@ -199,7 +205,7 @@ def _describe_instance(instance: SpooledInstance, parsed: Part10Header) -> Insta
 
 
 def _missing_keywords(dataset: Dataset) -> tuple[str, ...]:
-    empty = tuple(keyword for keyword in _TYPE_1 if not _lenient_text(dataset, keyword))
+    empty = tuple(keyword for keyword in _TYPE_1 if not text_or_empty(dataset, keyword))
     absent = tuple(keyword for keyword in _TYPE_2 if keyword not in dataset)
     return empty + absent
 
@@ -217,27 +223,27 @@ def _describe_pixels(dataset: Dataset, place: PixelPlace | None) -> PixelDescrip
     """
     if place is None:
         raise UnreadablePixels("no Pixel Data element: none, or in a private encoding")
-    samples = _unsigned(dataset, "SamplesPerPixel", 1, 4)
+    samples = unsigned_of(dataset, "SamplesPerPixel", 1, 4)
     if samples != 1:
         raise UnreadablePixels(f"Samples per Pixel is {samples}, a CT slice has 1")
-    photometric = _lenient_text(dataset, "PhotometricInterpretation")
+    photometric = text_or_empty(dataset, "PhotometricInterpretation")
     if photometric != "MONOCHROME2":
         raise UnreadablePixels("Photometric Interpretation is not MONOCHROME2")
-    bits_allocated = _unsigned(dataset, "BitsAllocated", 1, 64)
-    bits_stored = _unsigned(dataset, "BitsStored", 1, 64)
-    high_bit = _unsigned(dataset, "HighBit", 0, 63)
+    bits_allocated = unsigned_of(dataset, "BitsAllocated", 1, 64)
+    bits_stored = unsigned_of(dataset, "BitsStored", 1, 64)
+    high_bit = unsigned_of(dataset, "HighBit", 0, 63)
     if bits_allocated not in _BITS_ALLOCATED or bits_stored > bits_allocated:
         raise UnreadablePixels(f"{bits_stored} bits stored in {bits_allocated} allocated")
     if high_bit != bits_stored - 1:
         raise UnreadablePixels(f"High Bit is {high_bit} with {bits_stored} bits stored")
-    is_signed = _unsigned(dataset, "PixelRepresentation", 0, 1) == 1
-    n_frames = _integer(dataset, "NumberOfFrames")
+    is_signed = unsigned_of(dataset, "PixelRepresentation", 0, 1) == 1
+    n_frames = integer_of(dataset, "NumberOfFrames")
     n_frames = 1 if n_frames is None else n_frames
     if not 1 <= n_frames <= MAX_FRAMES:
         raise UnreadablePixels(f"Number of Frames is not between 1 and {MAX_FRAMES}")
     return PixelDescription(
-        rows=_unsigned(dataset, "Rows", 1, MAX_MATRIX),
-        columns=_unsigned(dataset, "Columns", 1, MAX_MATRIX),
+        rows=unsigned_of(dataset, "Rows", 1, MAX_MATRIX),
+        columns=unsigned_of(dataset, "Columns", 1, MAX_MATRIX),
         bits_allocated=bits_allocated,
         bits_stored=bits_stored,
         is_signed=is_signed,
@@ -259,7 +265,7 @@ def _padding(dataset: Dataset, *, is_signed: bool) -> tuple[int, int] | None:
 
 def _padding_value(dataset: Dataset, keyword: str, *, is_signed: bool) -> int | None:
     """Read a US or SS value; writers mix the two up, the sign belongs to the pixels."""
-    value = _integer(dataset, keyword)
+    value = integer_of(dataset, keyword)
     if value is None:
         return None
     unsigned = value & 0xFFFF
@@ -300,114 +306,22 @@ def _describe_frame(number: int | None, places: Sequence[Dataset], dataset: Data
                 return value
         return None
 
-    position = look_up("ImagePositionPatient", _vector(3))
-    orientation = look_up("ImageOrientationPatient", _vector(6))
-    thickness = look_up("SliceThickness", _number)
-    slope, intercept = look_up("RescaleSlope", _number), look_up("RescaleIntercept", _number)
+    position = look_up("ImagePositionPatient", vector_reader(3))
+    orientation = look_up("ImageOrientationPatient", vector_reader(6))
+    thickness = look_up("SliceThickness", number_of)
+    slope, intercept = look_up("RescaleSlope", number_of), look_up("RescaleIntercept", number_of)
     rescale = None
     if slope is not None and intercept is not None:
-        rescale_type = next((t for p in places if (t := _lenient_text(p, "RescaleType"))), None)
+        rescale_type = next((t for p in places if (t := text_or_empty(p, "RescaleType"))), None)
         rescale = Rescale(slope, intercept, rescale_type)
-    frame_type = look_up("FrameType", _texts)
+    frame_type = look_up("FrameType", texts_of)
     return FrameHeader(
         frame_number=number,
-        image_type=frame_type or _texts(dataset, "ImageType") or (),
+        image_type=frame_type or texts_of(dataset, "ImageType") or (),
         position_mm=position,
         orientation=orientation,
-        pixel_spacing_mm=look_up("PixelSpacing", _vector(2)),
+        pixel_spacing_mm=look_up("PixelSpacing", vector_reader(2)),
         slice_thickness_mm=thickness,
-        acquisition_number=_lenient_integer(dataset, "AcquisitionNumber"),
+        acquisition_number=integer_or_none(dataset, "AcquisitionNumber"),
         rescale=rescale,
     )
-
-
-# ── values ───────────────────────────────────────────────────────────────────────────────────
-
-
-def _value(dataset: Dataset, keyword: str) -> Any:
-    """Give a value, None when absent or empty."""
-    try:
-        value = dataset.get(keyword)
-    except PARSE_ERRORS as error:
-        raise UnreadablePixels(f"{keyword} cannot be read") from error
-    if value is None or (isinstance(value, str | MultiValue) and len(value) == 0):
-        return None
-    return value
-
-
-def _unsigned(dataset: Dataset, keyword: str, least: int, most: int) -> int:
-    """Read a mandatory US value; any other VR is refused (it would change the meaning)."""
-    value = _value(dataset, keyword)
-    if value is None:
-        raise UnreadablePixels(f"{keyword} is missing")
-    if not isinstance(value, int) or dataset[keyword].VR != "US" or not least <= value <= most:
-        raise UnreadablePixels(f"{keyword} is no unsigned short from {least} to {most}")
-    return value
-
-
-def _integer(dataset: Dataset, keyword: str) -> int | None:
-    value = _value(dataset, keyword)
-    if value is None:
-        return None
-    if isinstance(value, str | MultiValue | list | bytes | tuple):
-        raise UnreadablePixels(f"{keyword} is no single number")
-    try:
-        return int(value)
-    except PARSE_ERRORS as error:
-        raise UnreadablePixels(f"{keyword} is no number") from error
-
-
-def _number(dataset: Dataset, keyword: str) -> float | None:
-    value = _value(dataset, keyword)
-    if value is None:
-        return None
-    numbers = _finite([value], keyword)
-    return numbers[0]
-
-
-def _vector(length: int) -> Callable[[Dataset, str], tuple[float, ...] | None]:
-    def read(dataset: Dataset, keyword: str) -> tuple[float, ...] | None:
-        value = _value(dataset, keyword)
-        if value is None:
-            return None
-        if not isinstance(value, MultiValue | list | tuple) or len(value) != length:
-            raise UnreadablePixels(f"{keyword} does not have {length} values")
-        return _finite(value, keyword)
-
-    return read
-
-
-def _finite(values: Sequence[Any], keyword: str) -> tuple[float, ...]:
-    try:
-        numbers = tuple(float(value) for value in values)
-    except PARSE_ERRORS as error:
-        raise UnreadablePixels(f"{keyword} is no number") from error
-    if not all(math.isfinite(number) for number in numbers):
-        raise UnreadablePixels(f"{keyword} is not finite")
-    return numbers
-
-
-def _texts(dataset: Dataset, keyword: str) -> tuple[str, ...] | None:
-    value = _value(dataset, keyword)
-    if value is None:
-        return None
-    values = [value] if isinstance(value, str) else list(value)
-    return tuple(str(one).strip().upper() for one in values)
-
-
-def _lenient_text(dataset: Dataset, keyword: str) -> str:
-    """Give the first value as text, empty when absent; for what only informs."""
-    try:
-        value = _value(dataset, keyword)
-    except UnreadablePixels:
-        return ""
-    if isinstance(value, MultiValue | list):
-        value = value[0] if value else None
-    return "" if value is None else str(value).strip("\0 ")
-
-
-def _lenient_integer(dataset: Dataset, keyword: str) -> int | None:
-    try:
-        return _integer(dataset, keyword)
-    except UnreadablePixels:
-        return None

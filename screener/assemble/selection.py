@@ -5,20 +5,20 @@ than something derived, is there enough of it, and is it the kind of reconstruct
 know. Whether it shows a chest is asked of the pixels later.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from screener.assemble.codecs import LOSSY_TRANSFER_SYNTAX_UIDS
 from screener.assemble.geometry import (
     GeometryRules,
     SlicePlane,
     StackGeometry,
-    angle_to_patient_axis_degrees,
     measure_stack,
 )
-from screener.assemble.headers import CT_SOP_CLASS_UIDS, InstanceHeader, SliceHeader
+from screener.assemble.headers import InstanceHeader, SliceHeader
 from screener.assemble.score import score_stack
+from screener.assemble.usable import usable_slices
 from screener.domain import (
     DefectCode,
     NotAnalysedReason,
@@ -29,17 +29,6 @@ from screener.domain import (
 )
 from screener.errors import NotAnalysable
 
-#: Slices whose normal is further than this from the patient axis are coronal or sagittal.
-_AXIAL_WITHIN_DEGREES = 45.0
-#: Image Type values (0008,0008) of pictures that are computed from several slices or energies and
-#: are no longer Hounsfield units of one plane (PS3.3 C.8.15.2 and what vendors write).
-_COMPUTED_IMAGE_TYPES = frozenset(
-    {
-        "MIP", "MINIP", "MAXIP", "PROJECTION IMAGE", "MAX_IP", "MIN_IP", "VOLUME_RENDER",
-        "PERFUSION", "RCBF", "RCBV", "MTT", "TTP", "SUBTRACTION", "SCREEN SAVE", "ELECTRON_DENSITY",
-        "EFF_ATOMIC_NUM", "IODINE", "Z_EFF",
-    }
-)  # fmt: skip
 #: Refusals from the one that came closest to a screening to the farthest: the reason that a study
 #: without any usable series is given.
 _NEAREST_FIRST = (
@@ -79,6 +68,14 @@ class SelectedSeries:
     locations_mm: tuple[float, ...] = field(repr=False)
     geometry: SeriesGeometry
     defects: tuple[SourceDefect, ...]
+
+    @property
+    def orientation(self) -> tuple[float, float, float, float, float, float]:
+        """Image Orientation (Patient) that all its slices share."""
+        orientation = self.slices[0].frame.orientation
+        if orientation is None:
+            raise ValueError("selection lets no slice pass without a plane")
+        return orientation
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +133,30 @@ def explain_refusal(ranking: SeriesRanking) -> NotAnalysable:
     return NotAnalysable(reason, "; ".join(nearest.reasons) + tail)
 
 
+def refuse_candidate(
+    ranking: SeriesRanking, series_instance_uid: str, refusal: NotAnalysable
+) -> SeriesRanking:
+    """Note that a series failed where its pixels were looked at; the next best one leads.
+
+    Parameters
+    ----------
+    ranking
+        The ranking so far.
+    series_instance_uid
+        A candidate of it that had qualified.
+    refusal
+        Why it failed.
+    """
+    candidates = tuple(
+        replace(one, score=0.0, reasons=(refusal.detail, *one.reasons), refusal=refusal.reason)
+        if one.series_instance_uid == series_instance_uid
+        else one
+        for one in ranking.candidates
+    )
+    left = sorted((one for one in candidates if one.refusal is None), key=lambda one: -one.score)
+    return SeriesRanking(candidates, left[0].series_instance_uid if left else None)
+
+
 def _best_first(one: _Judged) -> tuple[bool, float, int, str]:
     candidate = one.candidate
     return (
@@ -153,15 +174,7 @@ def _with_loss(
     if candidate.refusal is not None or candidate.series_instance_uid == winner:
         return candidate
     loss = f"not selected: {candidate.score:.1f} points against {best_score:.1f}"
-    return SeriesCandidate(
-        series_instance_uid=candidate.series_instance_uid,
-        modality=candidate.modality,
-        n_instances=candidate.n_instances,
-        n_slices=candidate.n_slices,
-        score=candidate.score,
-        reasons=(loss, *candidate.reasons),
-        refusal=None,
-    )
+    return replace(candidate, reasons=(loss, *candidate.reasons))
 
 
 def _judge_series(
@@ -169,7 +182,7 @@ def _judge_series(
 ) -> _Judged:
     n_slices = 0
     try:
-        usable, defects = _usable_slices(headers)
+        usable, defects = usable_slices(headers)
         n_slices = len(usable)
         stack, more = _one_grid(usable, rules)
         stack, split = _one_acquisition(stack, rules.geometry)
@@ -216,107 +229,6 @@ def _candidate(
         reasons=reasons,
         refusal=refusal,
     )
-
-
-# ── which slices can be used at all ──────────────────────────────────────────────────────────
-
-
-def _usable_slices(
-    headers: Sequence[InstanceHeader],
-) -> tuple[list[SliceHeader], list[SourceDefect]]:
-    """Separate axial CT slices from the rest; the rest is counted, never dropped in silence."""
-    usable: list[SliceHeader] = []
-    refusals: Counter[NotAnalysedReason] = Counter()
-    details: dict[NotAnalysedReason, str] = {}
-    for header in headers:
-        for frame in header.frames or (None,):
-            refusal = _refuse_instance(header)
-            if refusal is None and frame is not None:
-                refusal = _refuse_slice(SliceHeader(header, frame))
-            if refusal is not None:
-                refusals[refusal[0]] += 1
-                details.setdefault(*refusal)
-            elif frame is not None:
-                usable.append(SliceHeader(header, frame))
-    if not usable:
-        reason, count = refusals.most_common(1)[0]
-        raise NotAnalysable(reason, f"{count} instances or frames: {details[reason]}")
-    return usable, [_exclusion(reason, refusals[reason], details[reason]) for reason in refusals]
-
-
-def _exclusion(reason: NotAnalysedReason, count: int, detail: str) -> SourceDefect:
-    code = (
-        DefectCode.UNREADABLE_INSTANCES
-        if reason is NotAnalysedReason.UNREADABLE_PIXELS
-        else DefectCode.EXCLUDED_INSTANCES
-    )
-    return SourceDefect(code, f"{count} left out: {detail}", count)
-
-
-def _refuse_instance(header: InstanceHeader) -> tuple[NotAnalysedReason, str] | None:
-    sop_class_uid = header.instance.sop_class_uid
-    if not sop_class_uid:
-        return (
-            NotAnalysedReason.NO_IMAGES,
-            "no SOP Class UID, so nothing says what it is and no report can refer to it",
-        )
-    if sop_class_uid not in CT_SOP_CLASS_UIDS:
-        if header.pixels is None and not header.frames:
-            return (
-                NotAnalysedReason.NO_IMAGES,
-                f"no image (modality {header.modality or 'unknown'})",
-            )
-        if header.pixels is None and header.modality in _TEXT_MODALITIES:
-            return NotAnalysedReason.NO_IMAGES, f"no image (modality {header.modality})"
-        return (
-            NotAnalysedReason.UNSUPPORTED_MODALITY,
-            f"modality {header.modality or 'unknown'} is not CT",
-        )
-    if header.modality not in {"CT", ""}:
-        return (
-            NotAnalysedReason.UNSUPPORTED_MODALITY,
-            f"SOP class CT with modality {header.modality}",
-        )
-    return None
-
-
-#: Modalities of documents (PS3.3 C.7.3.1.1.1) that often share a study with images.
-_TEXT_MODALITIES = frozenset({"SR", "KO", "PR", "DOC", "REG", "RTSTRUCT", "RTPLAN", "RTDOSE"})
-
-
-def _refuse_slice(one: SliceHeader) -> tuple[NotAnalysedReason, str] | None:
-    """Give the first thing that makes a frame unusable, in the order in which people ask."""
-    image_type = one.frame.image_type
-    if "LOCALIZER" in image_type or "SCOUT" in image_type:
-        return NotAnalysedReason.LOCALIZER_ONLY, "localizer (topogram, scout)"
-    if image_type[:2] == ("DERIVED", "SECONDARY"):
-        return NotAnalysedReason.DERIVED_ONLY, "derived, secondary image"
-    if computed := _COMPUTED_IMAGE_TYPES.intersection(image_type):
-        return NotAnalysedReason.DERIVED_ONLY, f"computed image ({min(computed)})"
-    if one.header.unreadable is not None:
-        return NotAnalysedReason.UNREADABLE_PIXELS, one.header.unreadable
-    if one.frame.orientation is None or one.frame.position_mm is None:
-        return NotAnalysedReason.BROKEN_GEOMETRY, "no Image Position or Orientation (Patient)"
-    if one.frame.pixel_spacing_mm is None or min(one.frame.pixel_spacing_mm) <= 0:
-        return NotAnalysedReason.BROKEN_GEOMETRY, "no Pixel Spacing"
-    return _refuse_orientation(one.frame.orientation)
-
-
-def _refuse_orientation(
-    orientation: tuple[float, float, float, float, float, float],
-) -> tuple[NotAnalysedReason, str] | None:
-    try:
-        angle_degrees = angle_to_patient_axis_degrees(orientation)
-    except NotAnalysable as error:
-        return error.reason, error.detail
-    if angle_degrees > _AXIAL_WITHIN_DEGREES:
-        return (
-            NotAnalysedReason.NOT_AXIAL,
-            f"coronal, sagittal or oblique slices, {angle_degrees:.0f} degrees off axial",
-        )
-    if abs(orientation[0]) < abs(orientation[1]):
-        return NotAnalysedReason.BROKEN_GEOMETRY, "rows run from front to back, not left to right"
-    return None
 
 
 # ── which slices belong together ─────────────────────────────────────────────────────────────

@@ -1,0 +1,110 @@
+"""Read single values out of a data set: strict about type, tolerant of absence.
+
+A value of the wrong kind changes the meaning of an image, so it raises; what only informs has
+lenient readers that give nothing instead.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+
+from screener.assemble.part10 import PARSE_ERRORS
+from screener.errors import UnreadablePixels
+
+
+def value_of(dataset: Dataset, keyword: str) -> Any:
+    """Give a value, None when absent or empty."""
+    try:
+        value = dataset.get(keyword)
+    except PARSE_ERRORS as error:
+        raise UnreadablePixels(f"{keyword} cannot be read") from error
+    if value is None or (isinstance(value, str | MultiValue) and len(value) == 0):
+        return None
+    return value
+
+
+def unsigned_of(dataset: Dataset, keyword: str, least: int, most: int) -> int:
+    """Read a mandatory US value; any other VR is refused (it would change the meaning)."""
+    value = value_of(dataset, keyword)
+    if value is None:
+        raise UnreadablePixels(f"{keyword} is missing")
+    if not isinstance(value, int) or dataset[keyword].VR != "US" or not least <= value <= most:
+        raise UnreadablePixels(f"{keyword} is no unsigned short from {least} to {most}")
+    return value
+
+
+def integer_of(dataset: Dataset, keyword: str) -> int | None:
+    """Read one integer, None when absent; several values or text raise UnreadablePixels."""
+    value = value_of(dataset, keyword)
+    if value is None:
+        return None
+    if isinstance(value, str | MultiValue | list | bytes | tuple):
+        raise UnreadablePixels(f"{keyword} is no single number")
+    try:
+        return int(value)
+    except PARSE_ERRORS as error:
+        raise UnreadablePixels(f"{keyword} is no number") from error
+
+
+def number_of(dataset: Dataset, keyword: str) -> float | None:
+    """Read one finite number, None when absent; anything else raises UnreadablePixels."""
+    value = value_of(dataset, keyword)
+    if value is None:
+        return None
+    numbers = _finite([value], keyword)
+    return numbers[0]
+
+
+def vector_reader(length: int) -> Callable[[Dataset, str], tuple[float, ...] | None]:
+    """Make a reader of exactly ``length`` finite numbers, None when absent."""
+
+    def read(dataset: Dataset, keyword: str) -> tuple[float, ...] | None:
+        value = value_of(dataset, keyword)
+        if value is None:
+            return None
+        if not isinstance(value, MultiValue | list | tuple) or len(value) != length:
+            raise UnreadablePixels(f"{keyword} does not have {length} values")
+        return _finite(value, keyword)
+
+    return read
+
+
+def _finite(values: Sequence[Any], keyword: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(value) for value in values)
+    except PARSE_ERRORS as error:
+        raise UnreadablePixels(f"{keyword} is no number") from error
+    if not all(math.isfinite(number) for number in numbers):
+        raise UnreadablePixels(f"{keyword} is not finite")
+    return numbers
+
+
+def texts_of(dataset: Dataset, keyword: str) -> tuple[str, ...] | None:
+    """Read code strings in upper case, None when absent."""
+    value = value_of(dataset, keyword)
+    if value is None:
+        return None
+    values = [value] if isinstance(value, str) else list(value)
+    return tuple(str(one).strip().upper() for one in values)
+
+
+def text_or_empty(dataset: Dataset, keyword: str) -> str:
+    """Give the first value as text, empty when absent; for what only informs."""
+    try:
+        value = value_of(dataset, keyword)
+    except UnreadablePixels:
+        return ""
+    if isinstance(value, MultiValue | list):
+        value = value[0] if value else None
+    return "" if value is None else str(value).strip("\0 ")
+
+
+def integer_or_none(dataset: Dataset, keyword: str) -> int | None:
+    """Read one integer, None when absent or no number; for what only informs."""
+    try:
+        return integer_of(dataset, keyword)
+    except UnreadablePixels:
+        return None
