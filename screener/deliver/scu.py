@@ -45,7 +45,7 @@ _OUT_OF_RESOURCES = range(0xA700, 0xA800)
 _WORTH_RETRYING = frozenset({0x0110, 0x0124, 0x0210, 0x0213})
 
 
-class StoreOutcome(StrEnum):
+class Outcome(StrEnum):
     """What became of one instance at one destination."""
 
     STORED = "stored"
@@ -71,7 +71,7 @@ class InstanceStatus:
 
     sop_instance_uid: str
     status: int | None  #: DIMSE status; None where there was no answer
-    outcome: StoreOutcome
+    outcome: Outcome
     comment: str  #: one sentence, for people
 
 
@@ -125,7 +125,7 @@ def _store(assoc: Association, one: DeliverableObject) -> InstanceStatus:
         return _without_context(one)
     if not assoc.is_established:
         return InstanceStatus(
-            one.sop_instance_uid, None, StoreOutcome.RETRY, "The association ended before it."
+            one.sop_instance_uid, None, Outcome.RETRY, "The association ended before it."
         )
     if _transfer_syntax_uid(one.path) in accepted:
         return _read_status(one, assoc.send_c_store(one.path))
@@ -150,7 +150,7 @@ def _without_context(one: DeliverableObject) -> InstanceStatus:
     return InstanceStatus(
         one.sop_instance_uid,
         None,
-        StoreOutcome.REFUSED if is_report else StoreOutcome.SKIPPED,
+        Outcome.REFUSED if is_report else Outcome.SKIPPED,
         f"The node does not accept SOP class {one.sop_class_uid}.",
     )
 
@@ -160,22 +160,22 @@ def _read_status(one: DeliverableObject, answer: Dataset) -> InstanceStatus:
         return InstanceStatus(
             one.sop_instance_uid,
             None,
-            StoreOutcome.RETRY,
+            Outcome.RETRY,
             "No answer: the connection was lost, aborted or too slow.",
         )
     status = int(answer.Status)
     return InstanceStatus(one.sop_instance_uid, status, outcome_of(status), _comment(answer))
 
 
-def outcome_of(status: int) -> StoreOutcome:
+def outcome_of(status: int) -> Outcome:
     """Say what a C-STORE status means for the delivery (PS3.4 Table B.2-1, PS3.7 Annex C)."""
     if status == _SUCCESS:
-        return StoreOutcome.STORED
+        return Outcome.STORED
     if status in _WARNINGS:
-        return StoreOutcome.STORED_WITH_WARNING
+        return Outcome.STORED_WITH_WARNING
     if status in _OUT_OF_RESOURCES or status in _WORTH_RETRYING:
-        return StoreOutcome.RETRY
-    return StoreOutcome.REFUSED
+        return Outcome.RETRY
+    return Outcome.REFUSED
 
 
 def _comment(answer: Dataset) -> str:
