@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 import typer.main
 from pydantic import BaseModel
 
+from screener.audit.events import PAYLOAD_KEYS, EventKind
 from screener.cli import app
+from screener.receive import contexts, status
 from screener.settings import Settings
+from screener.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 PROJECT = Path(__file__).resolve().parents[1]
 EXAMPLE = PROJECT / "deploy" / "screener.example.toml"
@@ -203,9 +206,84 @@ def _meaning(parameter: Any) -> str:
     return "Show the version and end." if parameter.name == "version" else parameter.help or ""
 
 
+# ── tables inside pages that people write ────────────────────────────────────────────────────
+
+
+def conformance_page() -> str:
+    """Give docs/reference/conformance.md with its tables filled in."""
+    return _filled(
+        REFERENCE / "conformance.md",
+        {
+            "statuses": _table(
+                ("status", "name", "category", "when", "defined in"),
+                (
+                    (f"0x{s.value:04X}", s.name, s.category.value, s.text, s.reference)
+                    for s in status.STATUSES
+                ),
+            ),
+            "classes": _table(
+                ("SOP class", "UID", "what becomes of it"),
+                (
+                    (c.name, f"`{c.sop_class_uid}`", _ROLES[c.role])
+                    for c in contexts.ACCEPTED_CLASSES
+                ),
+            ),
+            "syntaxes": _table(
+                ("transfer syntax", "UID", "lossy"),
+                (
+                    (s.name, f"`{s.transfer_syntax_uid}`", "yes, flagged" if s.is_lossy else "no")
+                    for s in contexts.ACCEPTED_SYNTAXES
+                ),
+            ),
+            "implementation": _table(
+                ("", ""),
+                (
+                    ("Implementation Class UID", f"`{IMPLEMENTATION_CLASS_UID}`"),
+                    ("Implementation Version Name", f"`{IMPLEMENTATION_VERSION_NAME}`"),
+                ),
+            ),
+        },
+    )
+
+
+def events_page() -> str:
+    """Give docs/reference/audit-events.md with the table of what each event may say."""
+    rows = ((f"`{kind}`", _keys(PAYLOAD_KEYS[kind])) for kind in EventKind)
+    return _filled(REFERENCE / "audit-events.md", {"keys": _table(("event", "may say"), rows)})
+
+
+_ROLES = {
+    contexts.ClassRole.SCREENED: "screened",
+    contexts.ClassRole.OTHER_IMAGE: "kept; the study is reported as not analysed",
+    contexts.ClassRole.COMPANION: "kept; never screened",
+}
+
+
+def _keys(keys: frozenset[str]) -> str:
+    return ", ".join(f"`{key}`" for key in sorted(keys)) or "nothing"
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
+    lines = (head, tuple("---" for _ in head), *rows)
+    return ["| " + " | ".join(cells) + " |" for cells in lines]
+
+
+def _filled(path: Path, tables: dict[str, list[str]]) -> str:
+    """Give a page with what stands between `<!-- table: name -->` and `<!-- end -->` replaced."""
+    text = path.read_text(encoding="utf-8")
+    for name, lines in tables.items():
+        start, end = f"<!-- table: {name} -->\n", "<!-- end -->"
+        before, _, rest = text.partition(start)
+        after = rest.partition(end)[2]
+        text = before + start + "\n" + "\n".join(lines) + "\n\n" + end + after
+    return text
+
+
 PAGES = {
     REFERENCE / "settings.md": settings_page,
     REFERENCE / "cli.md": cli_page,
+    REFERENCE / "conformance.md": conformance_page,
+    REFERENCE / "audit-events.md": events_page,
 }
 
 

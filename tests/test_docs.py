@@ -7,17 +7,22 @@ README. Does not cover whether a sentence is true; that is what review is for.
 from __future__ import annotations
 
 import ast
-import itertools
 import os
 import re
 import subprocess
 import tomllib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from screener.audit.events import EventKind
+from screener.domain import DefectCode, NotAnalysedReason
 from screener.settings import Settings
 from tests import reference_pages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PROJECT = Path(__file__).resolve().parents[1]
 DOCS = PROJECT / "docs"
@@ -107,6 +112,37 @@ def test_commands_used_in_documents_exist() -> None:
     assert unknown == set()
 
 
+@pytest.mark.parametrize("page", ["conformance", "audit-events"])
+def test_page_has_every_table(page: str) -> None:
+    """A table whose marks were lost would silently stay as it was."""
+    text = text_of(f"docs/reference/{page}.md")
+    names = re.findall(r"<!-- table: (\w+) -->", text)
+    assert len(names) == len(set(names)) == text.count("<!-- end -->")
+    assert (
+        set(names)
+        == {
+            "conformance": {"statuses", "classes", "syntaxes", "implementation"},
+            "audit-events": {"keys"},
+        }[page]
+    )
+
+
+def test_every_event_is_explained() -> None:
+    """Each kind of event has its sentence, and no sentence is left of an event that is gone."""
+    explained = re.findall(
+        r"^\| `(\w+)` \| [A-Z0-9].+ \|", text_of("docs/reference/audit-events.md"), re.MULTILINE
+    )
+    assert sorted(explained) == sorted(EventKind)
+
+
+def test_every_refusal_and_defect_is_explained() -> None:
+    """What a report can give as the reason for no decision is explained for people."""
+    explained = re.findall(
+        r"^\| `([\w-]+)` \| ", text_of("docs/howto/not-analysed.md"), re.MULTILINE
+    )
+    assert sorted(explained) == sorted([*NotAnalysedReason, *DefectCode])
+
+
 # ── the journey ──────────────────────────────────────────────────────────────────────────────
 
 
@@ -132,25 +168,33 @@ def test_readme_tells_the_same_journey() -> None:
 
 
 def test_pipeline_takes_the_steps_in_order() -> None:
-    """`pipeline.py` calls its steps in the order that every page tells."""
+    """`pipeline.py` comes to its steps in the order that every page tells."""
     tree = ast.parse(text_of("screener/pipeline.py"))
-    step_of = {
-        alias.asname or alias.name: node.module.split(".")[1]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("screener.")
-        for alias in node.names
-        if node.module is not None
-    }
-    calls = sorted(
-        (node.lineno, node.col_offset, step_of[node.func.id])
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and step_of.get(node.func.id) in JOURNEY
-    )
-    steps = [step for step, _ in itertools.groupby(step for _, _, step in calls)]
-    assert steps == [step for step in JOURNEY if step in steps]
-    assert {"assemble", "segment", "classify", "vote", "report"} <= set(steps)
+    called = [
+        *steps_called(tree, "screen_study"),
+        *steps_called(tree, "write_results"),
+    ]
+    assert list(dict.fromkeys(called)) == ["assemble", "segment", "classify", "vote", "report"]
+
+
+def steps_called(tree: ast.Module, function_name: str) -> Iterator[str]:
+    """Follow the calls of a function, into the functions of the same file, in source order."""
+    step_of = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                words = f"{node.module}.{alias.name}".split(".")
+                if words[0] == "screener" and words[1] in JOURNEY:
+                    step_of[alias.name] = words[1]
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    calls = [node for node in ast.walk(functions[function_name]) if isinstance(node, ast.Call)]
+    for call in sorted(calls, key=lambda node: (node.lineno, node.col_offset)):
+        target = call.func.value if isinstance(call.func, ast.Attribute) else call.func
+        name = target.id if isinstance(target, ast.Name) else ""
+        if name in step_of:
+            yield step_of[name]
+        elif name in functions:
+            yield from steps_called(tree, name)
 
 
 # ── the shape of the project ─────────────────────────────────────────────────────────────────
