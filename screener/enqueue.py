@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 
 SCREEN_RUN = "screener.screen_run"
 DELIVER_RESULTS = "screener.deliver_results"
+CONFIRM_SENT = "screener.confirm_sent"
+SEAL = "screener.seal_trail"
 SWEEP = "screener.sweep"
 NIGHTLY_AUDIT = "screener.nightly_audit"
+
+#: How long a look at the broker may take, in seconds.
+BROKER_TIMEOUT_S = 3
 
 QUEUE_STAT = "stat"
 QUEUE_ROUTINE = "routine"
@@ -109,3 +114,14 @@ def make_celery_app(settings: Settings) -> Celery:
         timezone="UTC",
     )
     return app
+
+
+def is_broker_reachable(settings: Settings) -> bool:
+    """Say whether the broker of the settings accepts a connection."""
+    app = make_celery_app(settings)
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=BROKER_TIMEOUT_S)
+    except OperationalError:
+        return False
+    return True

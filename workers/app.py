@@ -7,34 +7,40 @@ from datetime import time
 from celery.schedules import crontab
 
 from screener.enqueue import (
+    CONFIRM_SENT,
     NIGHTLY_AUDIT,
+    QUEUE_DELIVER,
     QUEUE_SWEEP,
+    SEAL,
     SWEEP,
     make_celery_app,
 )
 from screener.settings import Settings, load_settings
 
-#: A sweep message older than this many sweeps is dropped: the next one does its work.
-SWEEPS_UNTIL_STALE = 5
+#: A message that waited this many periods is dropped: the next one does its work.
+PERIODS_UNTIL_STALE = 5
 
 
 def beat_schedule(settings: Settings) -> dict[str, dict[str, object]]:
     """Give what beat sends and when; every task is safe to send twice."""
     nightly_at = time.fromisoformat(settings.audit.nightly_at_utc)
     return {
-        "sweep": {
-            "task": SWEEP,
-            "schedule": settings.workers.sweep_s,
-            "options": {
-                "queue": QUEUE_SWEEP,
-                "expires": SWEEPS_UNTIL_STALE * settings.workers.sweep_s,
-            },
-        },
+        "sweep": _every(settings.workers.sweep_s, SWEEP, QUEUE_SWEEP),
+        "seal": _every(settings.audit.seal_every_s, SEAL, QUEUE_SWEEP),
+        "confirm": _every(settings.delivery.first_retry_s, CONFIRM_SENT, QUEUE_DELIVER),
         "nightly-audit": {
             "task": NIGHTLY_AUDIT,
             "schedule": crontab(hour=nightly_at.hour, minute=nightly_at.minute),
             "options": {"queue": QUEUE_SWEEP},
         },
+    }
+
+
+def _every(period_s: float, task: str, queue: str) -> dict[str, object]:
+    return {
+        "task": task,
+        "schedule": period_s,
+        "options": {"queue": queue, "expires": PERIODS_UNTIL_STALE * period_s},
     }
 
 

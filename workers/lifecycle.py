@@ -7,12 +7,15 @@ shared by accident, and CUDA does not survive one.
 from __future__ import annotations
 
 from functools import cache
+from typing import TYPE_CHECKING
 
 from screener.daemon.site import Site, open_site
 from screener.daemon.tools import open_tools
 from screener.logs import set_up_logs
-from screener.pipeline import Tools
 from screener.settings import load_settings
+
+if TYPE_CHECKING:
+    from screener.pipeline import Tools
 
 
 @cache

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from screener.daemon.deliveries import deliver
-from screener.daemon.execution import execute_run
 from screener.daemon.nightly import run_nightly_if_due
+
+from screener.daemon.deliveries import confirm_sent, deliver
+from screener.daemon.execution import execute_run
+from screener.daemon.sealing import seal_trail
 from screener.daemon.sweep import sweep
-from screener.enqueue import DELIVER_RESULTS, NIGHTLY_AUDIT, SCREEN_RUN, SWEEP
+from screener.enqueue import (
+    CONFIRM_SENT,
+    DELIVER_RESULTS,
+    NIGHTLY_AUDIT,
+    SCREEN_RUN,
+    SEAL,
+    SWEEP,
+)
 from workers.app import app
 from workers.lifecycle import process_site, process_tools
 
@@ -21,6 +30,18 @@ def screen_run(run_id: str) -> None:
 def deliver_results(delivery_id: str) -> None:
     """Send the results of one run to one destination."""
     deliver(process_site(), delivery_id)
+
+
+@app.task(name=CONFIRM_SENT)  # type: ignore[untyped-decorator]
+def confirm_sent_results() -> None:
+    """Ask every destination for what was sent and not yet confirmed."""
+    confirm_sent(process_site())
+
+
+@app.task(name=SEAL)  # type: ignore[untyped-decorator]
+def seal() -> None:
+    """Seal the events that came since the last time."""
+    seal_trail(process_site())
 
 
 @app.task(name=SWEEP)  # type: ignore[untyped-decorator]

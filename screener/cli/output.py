@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from datetime import date, datetime
-from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -24,8 +17,10 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from screener.audit.plain import to_plain
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 #: Exit codes of every command (design 4).
 EXIT_DONE = 0
@@ -37,28 +32,9 @@ EXIT_NOT_ANALYSED = 3
 PLAIN_WIDTH = 160
 
 
-def to_json(value: object) -> object:
-    """Turn frozen values into what JSON knows; arrays become lists, times ISO 8601."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, datetime | date):
-        return value.isoformat()
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return {str(key): to_json(item) for key, item in value.items()}
-    if isinstance(value, Sequence | AbstractSet) and not isinstance(value, str | bytes):
-        return [to_json(item) for item in value]
-    return value
-
-
 def print_json(value: object) -> None:
     """Print one JSON document on standard output."""
-    sys.stdout.write(json.dumps(to_json(value), indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(to_plain(value), indent=2, ensure_ascii=False) + "\n")
 
 
 def print_text(text: str) -> None:

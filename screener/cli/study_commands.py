@@ -17,6 +17,8 @@ from screener.cli.output import (
     print_text,
     progress_bar,
 )
+from screener.cli.tables import STATUS_COLUMNS, result_of, status_row
+from screener.domain import RunState
 from screener.logs import set_up_logs
 from screener.settings import Settings, load_settings
 
@@ -75,22 +77,17 @@ def reprocess(
 
     settings = _settings()
     run_id = reprocess_study(settings, study_uid)
-    if not wait_s:
-        if as_json:
-            print_json({"run_id": run_id, "state": "queued"})
-        else:
-            print_text(f"Run {run_id} is queued. Follow it with: screener status {study_uid}")
-        return EXIT_DONE
-    with progress_bar(is_quiet=as_json) as bar:
+    with progress_bar(is_quiet=as_json or not wait_s) as bar:
         bar.add_task("screening again", total=None)
-        outcome = wait_for_run(settings, run_id, wait_s)
+        run = wait_for_run(settings, run_id, wait_s)
     if as_json:
-        print_json(outcome)
+        print_json(run)
     else:
-        print_text(f"Run {run_id} is {outcome.state.value}. {outcome.summary}")
-    if outcome.is_not_analysed:
-        return EXIT_NOT_ANALYSED
-    return EXIT_DONE if outcome.has_result else EXIT_FAILED
+        print_text(f"Run {run_id}: {run.state.value}, {result_of(run) or 'no result yet'}.")
+        print_note(f"Follow it with: screener status {study_uid}")
+    if run.state is RunState.FAILED:
+        return EXIT_FAILED
+    return EXIT_NOT_ANALYSED if run.not_analysed_reason else EXIT_DONE
 
 
 def retry(
@@ -122,7 +119,7 @@ def status(
 
     Example: `screener status` or `screener status 1.2.826.0.1.3680043.8.498.1 --json`
     """
-    from screener.daemon.reprocess import status_of
+    from screener.daemon.inquiries import status_of
 
     rows = status_of(_settings(), study_uid)
     if as_json:
@@ -130,10 +127,8 @@ def status(
         return EXIT_DONE
     if not rows:
         print_note("No study has come yet.")
-    print_table(
-        ("study", "state", "instances", "run", "result", "certainty", "delivery", "received"),
-        (row.cells() for row in rows),
-    )
+        return EXIT_DONE
+    print_table(STATUS_COLUMNS, (status_row(row) for row in rows))
     return EXIT_DONE
 
 
@@ -142,13 +137,14 @@ def why(study_uid: StudyUid, as_json: AsJson = False) -> None:
 
     Example: `screener why 1.2.826.0.1.3680043.8.498.1`
     """
-    from screener.daemon.reprocess import story_of, tell
+    from screener.audit.telling import render_story
+    from screener.daemon.inquiries import story_of
 
     story = story_of(_settings(), study_uid)
     if as_json:
         print_json(story)
     else:
-        print_text(tell(story))
+        print_text(render_story(story))
 
 
 def demo(

@@ -1,0 +1,202 @@
+"""Bring results to their destinations, each by itself: a dead one never holds up another.
+
+Embedded, every destination has a thread that polls; with a broker, a task comes for each delivery.
+Both run the same claim, the same sending, the same asking afterwards whether it arrived.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from screener.audit.backoff import RetryPolicy
+from screener.audit.deliveries import (
+    ClaimedDelivery,
+    ObjectStatus,
+    claim_confirmation,
+    claim_delivery,
+    confirm_delivery,
+    fail_delivery,
+    finish_delivery,
+    postpone_confirmation,
+    retry_delivery,
+)
+from screener.daemon.site import (
+    Site,
+    destination_of,
+    open_site,
+    query_node_of,
+    utc_now,
+)
+from screener.deliver.query import confirm_objects
+from screener.deliver.scu import DeliverableObject, InstanceStatus, Outcome, store_objects
+from screener.domain import ResultKind
+from screener.errors import DestinationRefused, DestinationUnavailable, LostClaim, Transient
+from screener.logs import get_log
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from screener.settings import DestinationSettings, Settings
+
+_ARRIVED = frozenset({Outcome.STORED, Outcome.STORED_WITH_WARNING})
+
+
+def send_until_stopped(settings: Settings, stop: threading.Event) -> None:
+    """Serve every destination from its own thread until `stop` is set; without a broker."""
+    site = open_site(settings)
+    threads = [
+        threading.Thread(target=_serve_destination, args=(site, entry, stop), name=entry.name)
+        for entry in settings.destinations
+    ]
+    for thread in threads:
+        thread.start()
+    stop.wait()
+    for thread in threads:
+        thread.join()
+
+
+def deliver(site: Site, delivery_id: str) -> None:
+    """Work on one delivery that somebody rang for, if it can be claimed."""
+    _send_next(site, delivery_id, names=None)
+
+
+def confirm_sent(site: Site) -> None:
+    """Ask the destinations of sent, unconfirmed deliveries whether they hold the results."""
+    for entry in site.settings.destinations:
+        while _confirm_next(site, entry):
+            pass
+
+
+def _serve_destination(site: Site, entry: DestinationSettings, stop: threading.Event) -> None:
+    while not stop.is_set():
+        try:
+            did_work = _send_next(site, None, names=(entry.name,)) or _confirm_next(site, entry)
+        except Transient as error:
+            get_log().warning("sender_waits", reason=type(error).__name__)
+            did_work = False
+        if not did_work:
+            stop.wait(site.settings.workers.poll_s)
+
+
+def _send_next(site: Site, delivery_id: str | None, names: Sequence[str] | None) -> bool:
+    claim = claim_delivery(
+        site.database,
+        delivery_id,
+        site.owner,
+        site.settings.delivery.lease_s,
+        utc_now(),
+        destinations=names,
+    )
+    if claim is None:
+        return False
+    try:
+        _send(site, claim)
+    except LostClaim:
+        get_log().warning("delivery_lost", delivery_id=claim.delivery_id)
+    return True
+
+
+def _send(site: Site, claim: ClaimedDelivery) -> None:
+    entry = _entry(site.settings, claim.destination)
+    if entry is None:
+        detail = "the settings no longer name this destination; add it and use `screener retry`"
+        fail_delivery(site.database, claim, detail, utc_now())
+        return
+    objects = [
+        DeliverableObject(one.kind, one.sop_class_uid, one.sop_instance_uid, one.path)
+        for one in claim.objects
+    ]
+    try:
+        answers = store_objects(destination_of(site.settings, entry), objects)
+    except DestinationUnavailable as error:
+        retry_delivery(site.database, claim, str(error), utc_now(), _policy(site))
+        return
+    except DestinationRefused as error:
+        fail_delivery(site.database, claim, str(error), utc_now())
+        return
+    _judge(site, entry, claim, answers)
+
+
+def _judge(
+    site: Site,
+    entry: DestinationSettings,
+    claim: ClaimedDelivery,
+    answers: Sequence[InstanceStatus],
+) -> None:
+    statuses = [
+        ObjectStatus(one.sop_instance_uid, one.status, one.outcome.value, one.comment)
+        for one in answers
+    ]
+    report_uids = {
+        one.sop_instance_uid for one in claim.objects if one.kind is ResultKind.STRUCTURED_REPORT
+    }
+    refused = [
+        one
+        for one in answers
+        if one.outcome is Outcome.REFUSED
+        or (one.outcome is Outcome.SKIPPED and one.sop_instance_uid in report_uids)
+    ]
+    if refused:
+        fail_delivery(site.database, claim, _say(refused), utc_now(), statuses=statuses)
+        return
+    waiting = [one for one in answers if one.outcome is Outcome.RETRY]
+    if waiting or len(answers) < len(claim.objects):
+        detail = _say(waiting) if waiting else "not every object was answered"
+        retry_delivery(site.database, claim, detail, utc_now(), _policy(site), statuses=statuses)
+        return
+    finish_delivery(site.database, claim, statuses, utc_now())
+    get_log().info("results_sent", destination=claim.destination, run_id=claim.run_id)
+    _confirm_next(site, entry)
+
+
+def _confirm_next(site: Site, entry: DestinationSettings) -> bool:
+    if not entry.confirm_by_query:
+        return False
+    claim = claim_confirmation(
+        site.database, (entry.name,), site.owner, site.settings.delivery.lease_s, utc_now()
+    )
+    if claim is None:
+        return False
+    try:
+        _confirm(site, entry, claim)
+    except LostClaim:
+        get_log().warning("delivery_lost", delivery_id=claim.delivery_id)
+    return True
+
+
+def _confirm(site: Site, entry: DestinationSettings, claim: ClaimedDelivery) -> None:
+    sent = [
+        DeliverableObject(one.kind, one.sop_class_uid, one.sop_instance_uid, one.path)
+        for one in claim.objects
+        if one.last_outcome in {outcome.value for outcome in _ARRIVED}
+    ]
+    try:
+        held = confirm_objects(query_node_of(site.settings, entry), sent)
+    except (DestinationUnavailable, DestinationRefused) as error:
+        postpone_confirmation(site.database, claim, str(error), utc_now(), _policy(site))
+        return
+    if len(held) == len(sent):
+        detail = f"C-FIND lists {len(held)} of {len(sent)} objects"
+        confirm_delivery(site.database, claim, detail, utc_now())
+        get_log().info("results_confirmed", destination=claim.destination, run_id=claim.run_id)
+        return
+    detail = f"C-FIND lists {len(held)} of {len(sent)} objects; they are sent again"
+    retry_delivery(site.database, claim, detail, utc_now(), _policy(site))
+
+
+def _say(answers: Sequence[InstanceStatus]) -> str:
+    first = answers[0]
+    status = "no status" if first.status is None else f"0x{first.status:04X}"
+    return f"{len(answers)} objects not stored; the first: {status} {first.comment}".strip()
+
+
+def _policy(site: Site) -> RetryPolicy:
+    delivery = site.settings.delivery
+    return RetryPolicy(
+        delivery.first_retry_s, delivery.retry_cap_s, give_up_after_s=delivery.give_up_after_s
+    )
+
+
+def _entry(settings: Settings, name: str) -> DestinationSettings | None:
+    return next((entry for entry in settings.destinations if entry.name == name), None)

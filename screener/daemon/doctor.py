@@ -1,0 +1,164 @@
+"""Look at a node from outside: what works, what does not, and how to mend it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from screener.audit.database import Database
+from screener.daemon.listening import READY_FILE
+from screener.daemon.site import query_node_of
+from screener.daemon.tools import verify_models
+from screener.deliver.echo import EchoResult, echo
+from screener.domain import QueryNode
+from screener.enqueue import is_broker_reachable
+from screener.errors import ScreenerError, WrongUse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from models.registry import ModelFolder
+    from screener.settings import Settings
+
+#: How long a look at the own port may take, in seconds.
+PORT_TIMEOUT_S = 3.0
+
+_ADDRESS = re.compile(r"^(?P<ae_title>[^@]{1,16})@(?P<host>[^:]+):(?P<port>\d{1,5})$")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    is_ok: bool
+    detail: str
+
+
+def examine(settings: Settings) -> list[Check]:
+    """Check listener, disk, database, broker, models and every destination."""
+    return [
+        _guarded("listener", lambda: _check_port(settings)),
+        _guarded("disk", lambda: _check_disk(settings)),
+        _guarded("database", lambda: _check_database(settings)),
+        _guarded("broker", lambda: _check_broker(settings)),
+        *_check_models(settings),
+        *_check_destinations(settings),
+        _check_peers(settings),
+    ]
+
+
+def echo_node(settings: Settings, node: str) -> EchoResult:
+    """Send a C-ECHO to a destination by name, or to ``AE@HOST:PORT``.
+
+    Raises
+    ------
+    WrongUse
+        No destination has that name and it is no address.
+    """
+    for entry in settings.destinations:
+        if entry.name == node:
+            return echo(query_node_of(settings, entry))
+    match = _ADDRESS.match(node)
+    if match is None:
+        names = ", ".join(entry.name for entry in settings.destinations) or "none"
+        raise WrongUse(
+            f"{node} is neither a destination ({names}) nor an address such as PACS@10.0.0.5:104"
+        )
+    return echo(
+        QueryNode(
+            name=node,
+            ae_title=match["ae_title"],
+            host=match["host"],
+            port=int(match["port"]),
+            calling_ae_title=settings.node.ae_title,
+        )
+    )
+
+
+def _guarded(name: str, check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except ScreenerError as error:
+        return Check(name, is_ok=False, detail=str(error))
+
+
+def _check_port(settings: Settings) -> Check:
+    node = settings.node
+    host = "127.0.0.1" if node.host in {"0.0.0.0", "::"} else node.host  # noqa: S104
+    port = node.port or _port_of_running_listener(settings)
+    try:
+        with socket.create_connection((host, port), PORT_TIMEOUT_S):
+            return Check("listener", is_ok=True, detail=f"{node.ae_title} listens on {host}:{port}")
+    except OSError as error:
+        mend = "start it with `screener serve` or `screener listen`"
+        return Check("listener", is_ok=False, detail=f"{host}:{port}: {error.strerror}; {mend}")
+
+
+def _port_of_running_listener(settings: Settings) -> int:
+    ready_file = settings.data_path / READY_FILE
+    match = re.search(r'"port": (\d+)', ready_file.read_text()) if ready_file.exists() else None
+    return int(match[1]) if match else 0
+
+
+def _check_disk(settings: Settings) -> Check:
+    folder = settings.spool_path
+    while not folder.exists():
+        folder = folder.parent
+    free_bytes = shutil.disk_usage(folder).free
+    reserve_bytes = settings.spool.reserve_bytes
+    detail = f"{free_bytes / 2**30:.1f} GiB free, reserve {reserve_bytes / 2**30:.1f} GiB"
+    if free_bytes > reserve_bytes:
+        return Check("disk", is_ok=True, detail=detail)
+    return Check("disk", is_ok=False, detail=f"{detail}: instances are refused; free some space")
+
+
+def _check_database(settings: Settings) -> Check:
+    database = Database(settings.database_url)
+    if database.is_current():
+        return Check("database", is_ok=True, detail="reachable, schema is current")
+    return Check(
+        "database", is_ok=False, detail="the schema is not current; run `screener db upgrade`"
+    )
+
+
+def _check_broker(settings: Settings) -> Check:
+    if not settings.broker.url:
+        return Check("broker", is_ok=True, detail="none: workers poll the database")
+    if is_broker_reachable(settings):
+        return Check("broker", is_ok=True, detail="reachable")
+    return Check("broker", is_ok=False, detail="not reachable; check broker.url and the server")
+
+
+def _check_models(settings: Settings) -> list[Check]:
+    def pass_on(folders: Iterable[ModelFolder], description: str) -> Iterator[ModelFolder]:
+        del description
+        return iter(folders)
+
+    try:
+        verdicts = verify_models(settings, pass_on)
+    except ScreenerError as error:
+        return [Check("models", is_ok=False, detail=str(error))]
+    return [Check(f"model {one.name}", is_ok=one.is_ok, detail=one.detail) for one in verdicts]
+
+
+def _check_destinations(settings: Settings) -> list[Check]:
+    if not settings.destinations:
+        detail = "none: results stay here; add [[destinations]] to the settings"
+        return [Check("destinations", is_ok=False, detail=detail)]
+    results = ((entry, echo(query_node_of(settings, entry))) for entry in settings.destinations)
+    return [
+        Check(f"destination {entry.name}", is_ok=result.is_ok, detail=result.detail)
+        for entry, result in results
+    ]
+
+
+def _check_peers(settings: Settings) -> Check:
+    if settings.peers:
+        titles = ", ".join(peer.ae_title for peer in settings.peers)
+        return Check("peers", is_ok=True, detail=f"may send: {titles}")
+    detail = "none: every association is refused; add [[peers]] to the settings"
+    return Check("peers", is_ok=False, detail=detail)

@@ -1,0 +1,159 @@
+"""Work on one run: claim it, screen its study, store the results, hand them in.
+
+The same code serves the embedded workers, which poll, and the Celery tasks, which are rung for.
+Whatever happens to the process, the claim expires and the dispatcher gives the run to another.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING
+
+from screener.audit.backoff import RetryPolicy
+from screener.audit.claims import (
+    ClaimedRun,
+    claim_run,
+    fail_run,
+    heartbeat,
+    load_inputs,
+)
+from screener.audit.events import PendingEvent, event_of
+from screener.audit.results import RunResults, finish_run
+from screener.daemon.lease import kept_alive
+from screener.daemon.result_store import store_results
+from screener.daemon.site import Site, destination_of, open_site, utc_now
+from screener.daemon.tools import open_tools, report_options
+from screener.errors import LostClaim, Permanent, ScreenerError, Transient
+from screener.logs import get_log, where_raised
+from screener.pipeline import PIPELINE, screen_study, write_results
+from screener.version import VERSION
+
+if TYPE_CHECKING:
+    import threading
+
+    from screener.domain import RunIdentity
+    from screener.pipeline import Tools
+    from screener.settings import Settings
+
+
+def work(settings: Settings, stop: threading.Event) -> None:
+    """Take runs one after the other until `stop` is set; without a broker, by polling."""
+    site = open_site(settings)
+    tools = open_tools(settings)
+    while not stop.is_set():
+        try:
+            did_work = execute_run(site, tools, run_id=None)
+        except Transient as error:
+            get_log().warning("worker_waits", reason=type(error).__name__)
+            did_work = False
+        if not did_work:
+            stop.wait(settings.workers.poll_s)
+
+
+def execute_run(site: Site, tools: Tools, run_id: str | None) -> bool:
+    """Work on one run, if it can be claimed.
+
+    Parameters
+    ----------
+    run_id
+        The run that somebody rang for; None takes the most urgent one that waits.
+
+    Returns
+    -------
+    :
+        Whether there was a run to work on.
+    """
+    lease_s = site.settings.workers.lease_s
+    claim = claim_run(site.database, run_id, site.owner, lease_s, utc_now())
+    if claim is None:
+        return False
+    get_log().info(
+        "run_started",
+        run_id=claim.run_id,
+        attempt=claim.attempt,
+        study_instance_uid=claim.study_instance_uid,
+    )
+
+    def extend() -> None:
+        heartbeat(site.database, claim, lease_s, utc_now())
+
+    with kept_alive(extend, lease_s):
+        _work_on(site, tools, claim)
+    return True
+
+
+def _work_on(site: Site, tools: Tools, claim: ClaimedRun) -> None:
+    """Do the work of a claim; the boundary where no error may end the worker."""
+    try:
+        delivery_ids = _screen(site, tools, claim)
+    except LostClaim:
+        get_log().warning("run_lost", run_id=claim.run_id, attempt=claim.attempt)
+    except Transient as error:
+        _give_back(site, claim, error, is_transient=True)
+    except (Permanent, ScreenerError) as error:
+        _give_back(site, claim, error, is_transient=False)
+    except Exception as error:  # noqa: BLE001  boundary: one bad study never stops the worker
+        get_log().error(
+            "run_crashed",
+            run_id=claim.run_id,
+            error=type(error).__name__,
+            detail=where_raised(error),
+        )
+        _give_back(site, claim, error, is_transient=True)
+    else:
+        for delivery_id in delivery_ids:
+            site.doorbell.ring_delivery(delivery_id)
+
+
+def _screen(site: Site, tools: Tools, claim: ClaimedRun) -> tuple[str, ...]:
+    settings = site.settings
+    study = load_inputs(site.database, claim)
+    run = _identity(settings, tools, claim)
+    events: list[PendingEvent] = []
+    screening = screen_study(
+        study, run, tools, lambda fact: events.append(event_of(fact, utc_now()))
+    )
+    results = write_results(screening, study, report_options(settings))
+    stored = store_results(settings.results_path, screening, results)
+    destinations = tuple(destination_of(settings, entry) for entry in settings.destinations)
+    delivery_ids = finish_run(
+        site.database,
+        claim,
+        RunResults(
+            screening=screening,
+            objects=stored,
+            destinations=destinations,
+            host=platform.node(),
+            device=platform.processor() or platform.machine(),
+            events=tuple(events),
+        ),
+        utc_now(),
+    )
+    get_log().info("run_reported", run_id=claim.run_id, count=len(stored))
+    return delivery_ids
+
+
+def _identity(settings: Settings, tools: Tools, claim: ClaimedRun) -> RunIdentity:
+    return claim.identity(
+        pipeline=PIPELINE,
+        code_version=VERSION,
+        settings_digest=settings.result_digest,
+        models=tools.models,
+    )
+
+
+def _give_back(site: Site, claim: ClaimedRun, error: Exception, *, is_transient: bool) -> None:
+    # Only our own errors have texts that are safe to keep: no value of a data set in them.
+    detail = str(error) if isinstance(error, ScreenerError) else type(error).__name__
+    workers = site.settings.workers
+    policy = RetryPolicy(workers.first_retry_s, workers.retry_cap_s, workers.max_attempts)
+    try:
+        state = fail_run(
+            site.database, claim, detail, utc_now(), is_transient=is_transient, policy=policy
+        )
+    except LostClaim:
+        get_log().warning("run_lost", run_id=claim.run_id, attempt=claim.attempt)
+    else:
+        get_log().warning(
+            "run_stopped", run_id=claim.run_id, error=type(error).__name__, state=state.value
+        )

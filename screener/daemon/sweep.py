@@ -1,0 +1,166 @@
+"""The dispatcher: what is complete, expired, waiting or unsealed, found and set going.
+
+Every step is safe to run twice and in two processes at once. Losing all messages of a broker
+costs one sweep, not a study.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from screener.assemble.stability import (
+    CompletionRules,
+    SeriesArrivals,
+    StudyArrivals,
+    judge_stability,
+)
+from screener.audit.backoff import RetryPolicy
+from screener.audit.claims import expire_leases
+from screener.audit.delivery_sweep import (
+    due_deliveries,
+    expire_delivery_leases,
+    mark_deliveries_rung,
+)
+from screener.audit.ledger import OpenStudy, complete_study, expect_instances, open_studies
+from screener.audit.runs import mark_rung, unrung_runs
+from screener.daemon.nightly import run_nightly_if_due
+from screener.daemon.sealing import seal_trail
+from screener.daemon.site import Site, open_site, utc_now
+from screener.deliver.query import count_instances
+from screener.domain import QueryNode
+from screener.errors import DestinationRefused, Transient
+from screener.logs import get_log
+
+if TYPE_CHECKING:
+    import threading
+    from datetime import datetime
+
+    from screener.settings import PeerSettings, Settings
+
+#: A nightly audit is looked for this often, in seconds; whether it is due the database knows.
+LOOK_FOR_AUDIT_EVERY_S = 60.0
+
+
+def sweep_until_stopped(settings: Settings, stop: threading.Event) -> None:
+    """Sweep again and again until `stop` is set; the scheduler of the embedded engine."""
+    site = open_site(settings)
+    next_seal_s = next_audit_s = 0.0
+    elapsed_s = 0.0
+    while not stop.is_set():
+        try:
+            sweep(site)
+            if elapsed_s >= next_seal_s:
+                seal_trail(site)
+                next_seal_s = elapsed_s + settings.audit.seal_every_s
+            if elapsed_s >= next_audit_s:
+                run_nightly_if_due(site)
+                next_audit_s = elapsed_s + LOOK_FOR_AUDIT_EVERY_S
+        except Transient as error:
+            get_log().warning("sweep_postponed", reason=type(error).__name__)
+        stop.wait(settings.workers.sweep_s)
+        elapsed_s += settings.workers.sweep_s
+    seal_trail(site)
+
+
+def sweep(site: Site) -> None:
+    """Do one round: complete studies, end dead claims, ring for what waits."""
+    now = utc_now()
+    for study in open_studies(site.database):
+        _complete_if_stable(site, study, now)
+    _end_silent_claims(site, now)
+    _ring(site, now)
+
+
+def _complete_if_stable(site: Site, study: OpenStudy, now: datetime) -> None:
+    completion = site.settings.completion
+    rules = CompletionRules(
+        completion.series_quiet_s, completion.study_quiet_s, completion.hard_cap_s
+    )
+    is_quiet = (now - study.last_arrival_at).total_seconds() >= rules.series_quiet_s
+    expected = study.expected_n_instances
+    if is_quiet and expected is None:
+        expected = _ask_source(site, study)
+    arrivals = StudyArrivals(
+        study.study_instance_uid,
+        study.opened_at,
+        tuple(
+            SeriesArrivals(one.series_instance_uid, one.n_instances, one.last_arrival_at)
+            for one in study.series
+        ),
+        n_expected_instances=expected,
+    )
+    verdict = judge_stability(arrivals, rules, now)
+    if verdict is None:
+        return
+    run_id = complete_study(
+        site.database,
+        study.study_instance_uid,
+        verdict.state,
+        verdict.reason,
+        now,
+        detail=verdict.detail,
+        last_arrival_at=study.last_arrival_at,
+    )
+    if run_id is not None:
+        get_log().info(
+            "study_completed",
+            study_instance_uid=study.study_instance_uid,
+            reason=verdict.reason.value,
+            run_id=run_id,
+        )
+
+
+def _ask_source(site: Site, study: OpenStudy) -> int | None:
+    """Ask the peer that sent the study how many instances it holds, where it can be asked."""
+    for peer in site.settings.peers:
+        if peer.ae_title in study.calling_ae_titles and peer.query_port:
+            try:
+                n_instances = count_instances(_query_node(site, peer), study.study_instance_uid)
+            except (Transient, DestinationRefused) as error:
+                get_log().warning(
+                    "source_not_asked", ae_title=peer.ae_title, reason=type(error).__name__
+                )
+                continue
+            if n_instances is not None:
+                expect_instances(site.database, study.study_instance_uid, n_instances)
+                return n_instances
+    return None
+
+
+def _query_node(site: Site, peer: PeerSettings) -> QueryNode:
+    return QueryNode(
+        name=peer.ae_title,
+        ae_title=peer.ae_title,
+        host=peer.query_host or str(peer.addresses[0]),
+        port=peer.query_port,
+        calling_ae_title=site.settings.node.ae_title,
+        timeout_s=site.settings.node.network_timeout_s,
+    )
+
+
+def _end_silent_claims(site: Site, now: datetime) -> None:
+    workers, delivery = site.settings.workers, site.settings.delivery
+    run_policy = RetryPolicy(workers.first_retry_s, workers.retry_cap_s, workers.max_attempts)
+    for run_id in expire_leases(site.database, now, run_policy):
+        get_log().warning("run_lease_expired", run_id=run_id)
+    delivery_policy = RetryPolicy(
+        delivery.first_retry_s, delivery.retry_cap_s, give_up_after_s=delivery.give_up_after_s
+    )
+    for delivery_id in expire_delivery_leases(site.database, now, delivery_policy):
+        get_log().warning("delivery_lease_expired", delivery_id=delivery_id)
+
+
+def _ring(site: Site, now: datetime) -> None:
+    older_than_s = site.settings.workers.ring_again_s
+    rung = [
+        run.run_id
+        for run in unrung_runs(site.database, now, older_than_s)
+        if site.doorbell.ring_run(run.run_id, is_stat=run.is_stat)
+    ]
+    mark_rung(site.database, rung, now)
+    delivered = [
+        delivery.delivery_id
+        for delivery in due_deliveries(site.database, now, older_than_s)
+        if site.doorbell.ring_delivery(delivery.delivery_id)
+    ]
+    mark_deliveries_rung(site.database, delivered, now)

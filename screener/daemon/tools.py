@@ -1,0 +1,128 @@
+"""Models, policy and options as the pipeline takes them, from the settings."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from models.errors import ModelError
+from models.registry import SHIPPED_MODELS, find_model, list_models, verify_model
+from models.session import LungSegmenter, Provider, SliceClassifier
+from screener.assemble.volume import DecodingRules
+from screener.domain import ModelIdentity, ResultKind
+from screener.errors import ModelFailure
+from screener.pipeline import Tools
+from screener.report import ContentQualification, ReportOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from models.manifest import Manifest
+    from models.registry import ModelFolder
+    from screener.settings import ModelSettings, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVerdict:
+    """Whether one model is the one that it should be."""
+
+    name: str
+    is_ok: bool
+    detail: str  #: the digest, or what is wrong and how to mend it
+
+
+def open_tools(settings: Settings) -> Tools:
+    """Open the model sessions; refuse to start with a model that is not the pinned one.
+
+    Raises
+    ------
+    ModelFailure
+        A model is missing, changed, or does not open.
+    """
+    provider = Provider(settings.inference.provider)
+    threads = settings.inference.threads or _cores()
+    try:
+        lungs = _pinned(settings, settings.models.lungs)
+        slices = _pinned(settings, settings.models.slices)
+        segmenter = LungSegmenter(lungs, provider=provider, threads=threads)
+        classifier = SliceClassifier(slices, provider=provider, threads=threads)
+    except ModelError as error:
+        raise ModelFailure(str(error)) from error
+    return Tools(
+        segmenter=segmenter,
+        classifier=classifier,
+        policy=settings.vote.policy(),
+        decoding=DecodingRules(
+            n_threads=settings.inference.decode_threads, batch_size=settings.inference.batch_size
+        ),
+        models=(_identity(segmenter), _identity(classifier)),
+    )
+
+
+def report_options(settings: Settings) -> ReportOptions:
+    """Give what the site chose about its result objects: every kind that a destination wants."""
+    wanted = {kind for entry in settings.destinations for kind in entry.kinds}
+    default = ReportOptions()
+    return ReportOptions(
+        kinds=tuple(kind for kind in ResultKind if kind in wanted) or default.kinds,
+        content_qualification=ContentQualification(settings.report.content_qualification),
+        institution_name=settings.report.institution_name,
+    )
+
+
+def list_manifests(settings: Settings) -> list[Manifest]:
+    """Give the manifests of all models that are installed."""
+    try:
+        return [folder.manifest for folder in list_models(_root(settings))]
+    except ModelError as error:
+        raise ModelFailure(str(error)) from error
+
+
+def verify_models(
+    settings: Settings, track: Callable[..., Iterable[ModelFolder]]
+) -> list[ModelVerdict]:
+    """Read every model file again and compare it with its manifest and the settings."""
+    pins = {pin.name: pin.sha256 or None for pin in (settings.models.lungs, settings.models.slices)}
+    try:
+        folders = list_models(_root(settings))
+    except ModelError as error:
+        raise ModelFailure(str(error)) from error
+    return [
+        _verdict(folder, pins.get(folder.path.name) or pins.get(folder.manifest.name))
+        for folder in track(folders, description="reading models")
+    ]
+
+
+def _verdict(folder: ModelFolder, pinned_sha256: str | None) -> ModelVerdict:
+    try:
+        digest = verify_model(folder, pinned_sha256=pinned_sha256)
+    except ModelError as error:
+        return ModelVerdict(folder.manifest.name, is_ok=False, detail=str(error))
+    return ModelVerdict(folder.manifest.name, is_ok=True, detail=digest)
+
+
+def _pinned(settings: Settings, pin: ModelSettings) -> ModelFolder:
+    folder = find_model(pin.name, _root(settings))
+    verify_model(folder, pinned_sha256=pin.sha256 or None)
+    return folder
+
+
+def _identity(session: LungSegmenter | SliceClassifier) -> ModelIdentity:
+    return ModelIdentity(
+        name=session.manifest.name,
+        version=session.manifest.version,
+        task=session.manifest.task.value,
+        digest=session.digest,
+        provider=session.provider.actual.value,
+        fallback_reason=session.provider.fallback_reason,
+    )
+
+
+def _root(settings: Settings) -> Path:
+    return settings.models.root or SHIPPED_MODELS
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
