@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from screener.audit.tables import Delivery, Run, Series, Study
-from screener.domain import RunState
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
         DeliveryState,
         PatientClass,
         RunReason,
+        RunState,
         StudyState,
     )
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 #: Slices named one by one before the rest is only counted.
 MAX_SLICES_NAMED = 12
 
+#: Numbers from here on are shown without decimals.
+LEAST_ROUNDED = 1000.0
+
 #: Events that the chapters above the timeline already tell.
 _TOLD_ELSEWHERE = frozenset({"study_assembled", "lungs_segmented", "slices_classified"})
 
@@ -198,4 +201,6 @@ def _at(moment: datetime | None) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    if value is None:
+        return "unknown"
+    return f"{value:.3g}" if abs(value) < LEAST_ROUNDED else f"{value:.0f}"
