@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from models.phantom.anatomy import Anatomy
-from models.phantom.grid import FloatArray, Grid
 from models.phantom.spec import AIR_HU, LOWEST_HU, Kernel
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from models.phantom.anatomy import Anatomy
+    from models.phantom.grid import FloatArray, Grid
 
 #: Blur of the image in millimetres (standard deviation).
 _BLUR_MM = {Kernel.SOFT: 0.75, Kernel.STANDARD: 0.5, Kernel.LUNG: 0.3}
@@ -26,10 +31,10 @@ def paint_table(plane_hu: FloatArray, grid: Grid, anatomy: Anatomy) -> None:
     top_mm = anatomy.torso(0.3).y_mm + anatomy.torso(0.3).half_y_mm + grid.offset_mm[1] + 2
     if anatomy.has_flat_table:
         depth = np.where(np.abs(across) < 215, down - top_mm, -99)  # noqa: PLR2004
-        shells = ((0.0, 2.0, -80.0), (2.0, 24.0, -945.0), (24.0, 26.5, -60.0))
+        shells = [(0.0, 2.0, -80.0), (2.0, 24.0, -945.0), (24.0, 26.5, -60.0)]
     else:
         depth = np.hypot(across, down - (top_mm - 420)) - 420
-        shells = ((0.0, 5.0, -935.0), (5.0, 7.5, 120.0), (7.5, 34.0, -955.0), (34.0, 36.5, 60.0))
+        shells = [(0.0, 5.0, -935.0), (5.0, 7.5, 120.0), (7.5, 34.0, -955.0), (34.0, 36.5, 60.0)]
     is_free = plane_hu < -900  # noqa: PLR2004 - the body lies on the table, not in it
     for near_mm, far_mm, value_hu in shells:
         plane_hu[is_free & (depth >= near_mm) & (depth < far_mm)] = value_hu

@@ -92,7 +92,7 @@ class Anatomy:
         front = -self.cavity_half_depth_mm - 14 - self.fat_mm * 0.9
         front += 52 * smoothstep(0.62, 1.12, level)
         back = self.cavity_half_depth_mm + 38 + 0.5 * self.fat_mm
-        half_width = self.cavity_half_width_mm + 10 + self.muscle_mm + self.fat_mm
+        half_width = self.cavity_half_width_mm + 5 + 0.6 * self.muscle_mm + self.fat_mm
         half_width *= 1 - 0.3 * smoothstep(0.88, 1.15, level)
         return Ellipse(0.0, (front + back) / 2, half_width, (back - front) / 2, squareness=0.42)
 
@@ -110,14 +110,14 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
         fat_mm=rng.uniform(7, 24),
         muscle_mm=rng.uniform(8, 16),
         has_breasts=has_breasts,
-        breast_mm=rng.uniform(30, 52),
+        breast_mm=rng.uniform(20, 38),
         shoulder_level=rng.uniform(0.93, 1.03),
         right_dome_mm=right_dome_mm,
         left_dome_mm=right_dome_mm - rng.uniform(8, 22),
         heart_scale=rng.uniform(0.9, 1.12) * size,
         heart_shift_mm=rng.uniform(-4, 8),
         aorta_radius_mm=rng.uniform(11, 14.5),
-        carina_level=rng.uniform(0.57, 0.63),
+        carina_level=rng.uniform(0.63, 0.68),
         vertebra_mm=rng.uniform(16.5, 20),
         rib_spacing_mm=rng.uniform(21, 25) * size,
         rib_slope_mm=rng.uniform(75, 105),

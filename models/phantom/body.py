@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.phantom.anatomy import Anatomy
 from models.phantom.grid import (
     Ellipse,
     FloatArray,
@@ -21,6 +21,9 @@ from models.phantom.grid import (
     smoothstep,
     soft_inside,
 )
+
+if TYPE_CHECKING:
+    from models.phantom.anatomy import Anatomy
 
 FAT_HU = -102.0
 MUSCLE_HU = 54.0
@@ -108,8 +111,8 @@ def _with_breasts(plane: Plane, distance: FloatArray) -> FloatArray:
         breast = Ellipse(
             side * anatomy.cavity_half_width_mm * 0.62,
             torso.y_mm - torso.half_y_mm + 14,
-            50 * math.sqrt(height),
-            anatomy.breast_mm * math.sqrt(height),
+            54 * height**0.3,
+            anatomy.breast_mm * height,
         )
         distance = smooth_union(distance, distance_mm(breast, grid.x_mm, grid.y_mm), 12.0)
     return distance
@@ -138,7 +141,9 @@ def paint_body_wall(plane: Plane, plane_hu: FloatArray) -> FloatArray:
     # Fat between the muscle layers follows the rib cage here and there.
     layers = np.exp(-(((cage - 13.5 - 2 * texture) / (1.2 + 0.8 * np.abs(texture))) ** 2))
     strands = np.clip(1.6 * texture - 1.2, 0, 1) * soft_inside(11 - cage, 4)
-    muscle *= 1 - np.clip(layers * (1 - smoothstep(0.85, 0.95, level)) + strands, 0, 1)
+    sheaths = 0.75 * np.exp(-((texture / 0.13) ** 2)) * soft_inside(13 - cage, 4)
+    layers *= 1 - smoothstep(0.85, 0.95, level)
+    muscle *= 1 - np.clip(layers + strands + sheaths, 0, 1)
     paint(plane_hu, muscle, MUSCLE_HU + 4 * texture)
     return soft_inside(distance_mm(anatomy.cavity(level), grid.x_mm, grid.y_mm), edge_mm)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.phantom.acquisition import (
     air_plane,
@@ -34,6 +34,9 @@ from models.phantom.viscera import (
     paint_abdomen,
     paint_mediastinum,
 )
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: Thicker slices are averaged from planes of about this thickness.
 _PLANE_MM = 2.6
@@ -92,11 +95,12 @@ def _make(spec: PhantomSpec, centre: float) -> Phantom:
     amplitude = noise_filter(scene.grid.shape, spec.pixel_spacing_mm, spec.kernel)
     volume = np.empty(labels.shape, np.int16)
     lesion_mask = np.zeros(labels.shape, bool)
-    for index, (plane_hu, label) in enumerate(planes):
+    for index, (healthy_hu, label) in enumerate(planes):
+        plane_hu = healthy_hu
         if lesions is not None:
             plane_hu, lesion_mask[index] = apply_lesions(
                 lesions, index, plane_hu, label, lesion_rng
-            )  # noqa: PLW2901
+            )
         _draw_trees(scene, trees, index, plane_hu)
         image = sharpen_or_blur(plane_hu, spec.pixel_spacing_mm, spec.kernel)
         if spec.noise_hu > 0:
@@ -189,8 +193,3 @@ def _draw_lesions(
 def _draw_trees(scene: Scene, trees: PulmonaryTrees, index: int, plane_hu: FloatArray) -> None:
     z_mm = float(scene.z_mm[index])
     paint_trees(trees, scene.grid, z_mm, scene.spec.slice_spacing_mm, plane_hu)
-
-
-def without_noise(spec: PhantomSpec) -> PhantomSpec:
-    """Give the same patient scanned without noise."""
-    return replace(spec, noise_hu=0.0)

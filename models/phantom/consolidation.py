@@ -1,4 +1,4 @@
-"""Lesions like community-acquired pneumonia: consolidated lobes or segments, open bronchi in them."""
+"""Lesions like community-acquired pneumonia: consolidation with open bronchi in it."""
 
 from __future__ import annotations
 
@@ -50,12 +50,13 @@ def consolidation_fields(
     lung = int(rng.choice(sides))
     lobe = _pick_lobe(lungs, lung, rng)
     if form < 0.2:  # noqa: PLR2004 - bronchopneumonia
-        _add_patches(fields, lungs, lung, lobe, wanted, threshold, rng)
+        _add_patches(fields, lungs, lung, lobe=lobe, wanted=wanted, threshold=threshold, rng=rng)
         return fields
-    _consolidate(fields, lungs, lung, lobe, wanted, rng)
+    _consolidate(fields, lungs, lung, lobe=lobe, wanted=wanted, rng=rng)
     if form > 0.85:  # noqa: PLR2004 - a second lobe, of either lung
         other = int(rng.choice(sides))
-        _consolidate(fields, lungs, other, _pick_lobe(lungs, other, rng), 0.4 * wanted, rng)
+        lobe = _pick_lobe(lungs, other, rng)
+        _consolidate(fields, lungs, other, lobe=lobe, wanted=0.4 * wanted, rng=rng)
     return fields
 
 
@@ -85,6 +86,7 @@ def _consolidate(
     fields: LesionFields,
     lungs: CoarseLungs,
     lung: int,
+    *,
     lobe: FloatArray,
     wanted: float,
     rng: np.random.Generator,
@@ -151,6 +153,7 @@ def _add_patches(
     fields: LesionFields,
     lungs: CoarseLungs,
     lung: int,
+    *,
     lobe: FloatArray,
     wanted: float,
     threshold: float,
@@ -175,13 +178,16 @@ def _add_patches(
         fields.add(lung, window, np.asarray(halo * (1 - core), np.float32), -580.0)
         core_hu = np.clip(rng.uniform(-90, 35) + 20 * lungs.fine_noise[window], -150, 60)
         fields.add(lung, window, core, core_hu)
-        _add_bronchograms_of_patch(fields, lungs, lung, centre_mm, radii_mm, rng)
+        _add_bronchograms_of_patch(
+            fields, lungs, lung, centre_mm=centre_mm, radii_mm=radii_mm, rng=rng
+        )
 
 
 def _add_bronchograms_of_patch(
     fields: LesionFields,
     lungs: CoarseLungs,
     lung: int,
+    *,
     centre_mm: NDArray[np.float64],
     radii_mm: NDArray[np.float64],
     rng: np.random.Generator,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-FloatArray = NDArray[np.float32]
+FloatArray = NDArray[np.floating]
 Window = tuple[slice, slice]
 
 
@@ -115,7 +115,7 @@ def distance_mm(ellipse: Ellipse, x_mm: FloatArray, y_mm: FloatArray) -> FloatAr
 
 def soft_inside(distance: FloatArray, edge_mm: float) -> FloatArray:
     """Turn distances into 0 to 1 occupancy with an edge of the given width."""
-    return np.clip(np.float32(0.5) - distance / np.float32(edge_mm), 0, 1)
+    return np.asarray(np.clip(np.float32(0.5) - distance / np.float32(edge_mm), 0, 1))
 
 
 def smooth_union(first: FloatArray, second: FloatArray, blend_mm: float) -> FloatArray:

@@ -50,7 +50,16 @@ def ground_glass_fields(
             break
         # Both lungs first, then wherever there is room.
         lung = sides[number % len(sides)]
-        _add_lesion(fields, lungs, lung, weights, base_hu, reticulation, size, rng)
+        _add_lesion(
+            fields,
+            lungs,
+            lung,
+            weights=weights,
+            base_hu=base_hu,
+            reticulation=reticulation,
+            size=size,
+            rng=rng,
+        )
     return fields
 
 
@@ -58,7 +67,7 @@ def _site_weights(lungs: CoarseLungs, rng: np.random.Generator) -> FloatArray:
     """Say where lesions like to be: near the chest wall, at the back, at the base."""
     basal = rng.uniform(0.3, 1.6)
     posterior = rng.uniform(0.4, 2.0)
-    weights = np.exp(-lungs.pleura_mm / 9) * (0.15 + lungs.lateral) ** 1.2
+    weights = np.exp(-lungs.pleura_mm / 9) * (0.1 + lungs.lateral) ** 2
     weights = weights * np.exp(posterior * lungs.posterior - basal * 1.6 * lungs.height)
     return np.asarray(np.where(lungs.labels > 0, weights, 0), np.float32)
 
@@ -67,6 +76,7 @@ def _add_lesion(
     fields: LesionFields,
     lungs: CoarseLungs,
     lung: int,
+    *,
     weights: FloatArray,
     base_hu: float,
     reticulation: float,

@@ -7,14 +7,18 @@ texture finer than that is added at full resolution when lesions are applied.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from models.phantom.grid import FloatArray, SmoothNoise, smooth_noise
 from models.phantom.spec import LEFT_LUNG, RIGHT_LUNG
-from models.phantom.trees import Tubes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from models.phantom.trees import Tubes
 
 _STEP_MM = 2.8
 #: Below this coverage nothing is known about base and apex.
@@ -75,17 +79,23 @@ class LesionFields:
 
     def affected_fraction(self, lungs: CoarseLungs, threshold: float) -> float:
         """Give the share of lung voxels whose air is replaced by more than the threshold."""
-        n_affected = sum(
-            np.count_nonzero((self.share[side] > threshold) & (lungs.labels == lung))
-            for side, lung in enumerate(LUNGS)
-        )
-        return n_affected / max(1, np.count_nonzero(lungs.labels))
+        n_affected = 0
+        for side, lung in enumerate(LUNGS):
+            is_affected = (self.share[side] > threshold) & (lungs.labels == lung)
+            n_affected += int(np.count_nonzero(is_affected))
+        return n_affected / max(1, int(np.count_nonzero(lungs.labels)))
 
 
 def empty_fields(lungs: CoarseLungs) -> LesionFields:
     """Give fields without any lesion."""
     shape = (2, *lungs.labels.shape)
-    return LesionFields(*(np.zeros(shape, np.float32) for _ in range(4)), [])
+    return LesionFields(
+        share=np.zeros(shape, np.float32),
+        weighted_hu=np.zeros(shape, np.float32),
+        weight=np.zeros(shape, np.float32),
+        reticulation=np.zeros(shape, np.float32),
+        bronchograms=[],
+    )
 
 
 def coarse_lungs(
@@ -163,7 +173,7 @@ def pick_voxel(
     cumulative = np.cumsum(weights.ravel(), dtype=np.float64)
     flat = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
     index = np.unravel_index(min(flat, weights.size - 1), weights.shape)
-    return np.asarray(index, np.float64) * np.asarray(lungs.spacing_mm)
+    return np.asarray(np.array(index) * np.array(lungs.spacing_mm), np.float64)
 
 
 def soft_step(value: FloatArray) -> FloatArray:

@@ -49,7 +49,7 @@ class PlacedLesions:
     noise_hu: float  #: of the image in the lungs, high frequencies
 
 
-def place_lesions(
+def place_lesions(  # noqa: PLR0917 - the image, its grid, and what to place, in this order
     volume_hu: NDArray[np.int16],
     lung_labels: NDArray[np.uint8],
     spacing_mm: tuple[float, float, float],
@@ -85,7 +85,8 @@ def place_lesions(
     """
     if volume_hu.shape != lung_labels.shape:
         raise ValueError(
-            f"volume_hu has shape {volume_hu.shape}, lung_labels {lung_labels.shape}; they must agree."
+            f"volume_hu has shape {volume_hu.shape}, lung_labels {lung_labels.shape}; "
+            "they must agree."
         )
     if not 0 <= severity <= 1:
         raise ValueError(f"severity is {severity}; it must lie between 0 and 1.")
@@ -208,13 +209,13 @@ def apply_lesions(
     if placed.bronchograms is not None:
         z_mm = index * placed.slice_spacing_mm
         lumen = tube_occupancy(placed.bronchograms, placed.grid, z_mm, placed.slice_spacing_mm)
-        changed += lumen * soft_core(share) * (_LUMEN_HU - changed)
+        changed += lumen * _solid_share(share) * (_LUMEN_HU - changed)
     return changed, mask
 
 
-def soft_core(share: FloatArray) -> FloatArray:
+def _solid_share(share: FloatArray) -> FloatArray:
     """Say where a lesion is solid enough for bronchi to stand out."""
-    return np.clip((share - 0.6) / 0.3, 0, 1)
+    return np.asarray(np.clip((share - 0.6) / 0.3, 0, 1))
 
 
 def _replace_air(

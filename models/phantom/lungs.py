@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from models.phantom.body import Plane
 from models.phantom.grid import Ellipse, FloatArray, distance_mm, ellipse_outside, soft_inside
-from models.phantom.viscera import Diaphragm, Organ
+
+if TYPE_CHECKING:
+    from models.phantom.body import Plane
+    from models.phantom.viscera import Diaphragm, Organ
 
 #: Parietal pleura and endothoracic fascia between lung and ribs.
 PLEURA_MM = 1.5

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.phantom.anatomy import Anatomy
 from models.phantom.body import SIDES
 from models.phantom.grid import FloatArray, Grid, paint
 from models.phantom.spec import LEFT_LUNG, RIGHT_LUNG
 from models.phantom.trees import Tree, Tubes, grow_tree, join_tubes, tube_occupancy, tubes_of
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from models.phantom.anatomy import Anatomy
+
 VESSEL_HU = 42.0
 AIRWAY_HU = -985.0
-WALL_HU = 20.0
-_WALL_MM = 1.1
+WALL_HU = -60.0
+_WALL_MM = 0.8
 #: Twigs per litre of lung.
 _ARTERIES_PER_LITRE = 400
 _VEINS_PER_LITRE = 310
 _TWIG_RADIUS_MM = 0.5
 #: Arteries from this radius have a visible airway at their side.
-_LEAST_ACCOMPANIED_MM = 1.05
+_LEAST_ACCOMPANIED_MM = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ def grow_pulmonary_trees(
             targets = _targets(grid, lung_labels == label, z_mm, per_litre, rng)
             if len(targets) == 0:
                 continue
-            height_mm = (0.5 + 0.03 * side) * anatomy.lung_height_mm + shift_mm
+            height_mm = (0.55 + 0.02 * side) * anatomy.lung_height_mm + shift_mm
             tree = grow_tree(
                 (side * 31, 8 - 0.4 * shift_mm, height_mm),
                 targets,
@@ -109,7 +113,7 @@ def _central_airways(anatomy: Anatomy) -> Tubes:
     carina = np.array([2.0, 20.0, anatomy.carina_level * height_mm])
     top = np.array([0.0, -2.0, 1.35 * height_mm])
     right, left = (
-        np.array([side * 33.0, 14.0, (0.51 + 0.02 * side) * height_mm]) for side in (-1, 1)
+        np.array([side * 33.0, 14.0, (0.56 + 0.015 * side) * height_mm]) for side in (-1, 1)
     )
     paths = [(top, carina, 8.6, 8.2), (carina, right, 7.6, 6.0), (carina, left, 6.8, 5.2)]
     return join_tubes([tubes_of(_straight(*path)) for path in paths])

@@ -8,11 +8,14 @@ the daughters' radii add up to their mother's.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.phantom.grid import FloatArray, Grid
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from models.phantom.grid import FloatArray, Grid
 
 #: Distance between the points that stand for a branch.
 _STEP_MM = 0.8
@@ -67,7 +70,7 @@ def grow_tree(
         gap = target - nodes[:n_nodes]
         distance = np.sqrt(np.einsum("ij,ij->i", gap, gap))
         turn = 1 - np.einsum("ij,ij->i", gap, headings[:n_nodes]) / np.maximum(distance, 1e-6)
-        cost = distance * (1 + 0.7 * turn) + 0.25 * lengths[:n_nodes]
+        cost = distance * (1 + 1.1 * turn) + 0.45 * lengths[:n_nodes]
         parent = int(np.argmin(cost))
         n_pieces = min(12, max(1, int(np.ceil(distance[parent] / _LONGEST_BRANCH_MM))))
         bent = headings[parent] * distance[parent] * 0.35

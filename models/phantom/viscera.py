@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.phantom.anatomy import Anatomy
 from models.phantom.body import FAT_HU, MUSCLE_HU, SIDES, Plane
 from models.phantom.grid import (
     Ellipse,
@@ -19,6 +19,9 @@ from models.phantom.grid import (
     smoothstep,
     soft_inside,
 )
+
+if TYPE_CHECKING:
+    from models.phantom.anatomy import Anatomy
 
 BLOOD_HU = 41.0
 LIVER_HU = 58.0
@@ -73,8 +76,8 @@ class Organ:
 def heart_parts(anatomy: Anatomy, z_mm: float) -> list[Organ]:
     """Give the heart in one plane; empty above and below it."""
     scale = anatomy.heart_scale
-    height_mm = z_mm - anatomy.left_dome_mm - 30
-    half_mm = 62 * scale
+    height_mm = z_mm - anatomy.left_dome_mm - 20
+    half_mm = 54 * scale
     if abs(height_mm) >= half_mm:
         return []
     share = math.sqrt(1 - (height_mm / half_mm) ** 2)
@@ -96,24 +99,24 @@ def great_vessels(anatomy: Anatomy, level: float) -> list[Organ]:
     radius_mm = anatomy.aorta_radius_mm
     front_mm = anatomy.vertebra(level).y_mm - anatomy.vertebra(level).half_y_mm
     organs = []
-    if level < 0.76:  # noqa: PLR2004 - below the arch
+    if level < 0.79:  # noqa: PLR2004 - below the arch
         beside = smoothstep(0.02, 0.35, level)
         descending = Ellipse(
             6 + 17 * beside, front_mm - radius_mm * (1 - 0.95 * beside), *[radius_mm] * 2
         )
         organs.append(Organ(descending, BLOOD_HU, 2.0))
     parts = [
-        (0.44, 0.73, Ellipse(-12, -22, 1.25 * radius_mm, 1.25 * radius_mm)),
-        (0.70, 0.775, Ellipse(5, 8, 1.05 * radius_mm, 40, -0.5)),
-        (0.47, 0.57, Ellipse(18, -32, 14, 15)),
-        (0.50, 0.565, Ellipse(-14, 2, 28, 9, 0.1)),
-        (0.53, 0.61, Ellipse(25, 0, 12, 13)),
-        (0.48, 0.82, Ellipse(-27, -14, 8.5, 9.5)),
-        (0.34, 0.49, Ellipse(-2, 22, 36, 16)),
-        (0.77, 1.15, Ellipse(-18, -14 + 30 * max(level - 0.77, 0), 7, 7)),
-        (0.77, 1.15, Ellipse(-1, -6 + 20 * max(level - 0.77, 0), 4.5, 4.5)),
-        (0.77, 1.15, Ellipse(15, 4 + 20 * max(level - 0.77, 0), 5, 5)),
-        (0.80, 0.90, Ellipse(4, -24, 20, 6, -0.2)),
+        (0.46, 0.78, Ellipse(-12, -22, 1.25 * radius_mm, 1.25 * radius_mm)),
+        (0.745, 0.815, Ellipse(5, 8, 1.05 * radius_mm, 40, -0.5)),
+        (0.50, 0.625, Ellipse(16, -30, 14, 15)),
+        (0.56, 0.62, Ellipse(-14, 2, 28, 9, 0.1)),
+        (0.58, 0.65, Ellipse(25, 0, 12, 13)),
+        (0.50, 0.86, Ellipse(-25, -14, 8.5, 9.5)),
+        (0.36, 0.52, Ellipse(-2, 22, 36, 16)),
+        (0.81, 1.15, Ellipse(-18, -14 + 30 * max(level - 0.81, 0), 7, 7)),
+        (0.81, 1.15, Ellipse(-1, -6 + 20 * max(level - 0.81, 0), 4.5, 4.5)),
+        (0.81, 1.15, Ellipse(15, 4 + 20 * max(level - 0.81, 0), 5, 5)),
+        (0.83, 0.92, Ellipse(4, -24, 20, 6, -0.2)),
     ]
     organs += [Organ(shape, BLOOD_HU, 2.0) for low, high, shape in parts if low < level < high]
     return organs
@@ -121,7 +124,7 @@ def great_vessels(anatomy: Anatomy, level: float) -> list[Organ]:
 
 def hila(level: float) -> list[Organ]:
     """Give the two lung roots, where vessels and bronchi enter."""
-    share = 1 - ((level - 0.5) / 0.1) ** 2
+    share = 1 - ((level - 0.55) / 0.1) ** 2
     if share <= 0:
         return []
     width_mm = 16 * math.sqrt(share)
@@ -137,17 +140,14 @@ def oesophagus(anatomy: Anatomy, level: float) -> Organ:
 def paint_mediastinum(plane: Plane, plane_hu: FloatArray, organs: list[Organ]) -> None:
     """Paint fat, then the structures in it, over the whole cavity, in place."""
     grid = plane.grid
+    neck = smoothstep(0.86, 1.0, plane.level)
+    if neck > 0:
+        # Thyroid and neck muscles, where the lungs leave room.
+        strength = neck * np.clip(plane.textures.tissue + 1.1, 0, 1)
+        paint(plane_hu, strength, MUSCLE_HU + 6)
     for organ in organs:
         if organ.value_hu > FAT_HU:
             paint_ellipse(plane_hu, grid, organ.shape, organ.value_hu, 1.2)
-    if plane.level > 0.9:  # noqa: PLR2004 - thyroid and neck muscles
-        texture = plane.textures.tissue
-        window = grid.window(0, 10, 45)
-        strength = smoothstep(0.9, 1.05, plane.level) * np.clip(texture[window] + 0.8, 0, 1)
-        zone = soft_inside(
-            distance_mm(Ellipse(0, 12, 34, 34), grid.x_mm[window], grid.y_mm[window]), 10
-        )
-        paint(plane_hu[window], zone * strength, MUSCLE_HU + 20)
 
 
 def paint_abdomen(plane: Plane) -> FloatArray:
