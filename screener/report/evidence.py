@@ -41,6 +41,11 @@ class SliceReference:
     instance: InstanceReference
     frame_number: int | None
 
+    @property
+    def frame_numbers(self) -> list[int] | None:
+        """The frame as the list that Referenced Frame Number (0008,1160) is."""
+        return None if self.frame_number is None else [self.frame_number]
+
 
 @dataclass(frozen=True, slots=True)
 class StudyEvidence:

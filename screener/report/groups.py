@@ -6,7 +6,7 @@ value in every reader, so classes are not crowded into one group.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from highdicom.sr import (
     FindingSite,
@@ -118,7 +118,7 @@ def lung_groups(
             unit=codes.CUBIC_CENTIMETER,
             method=codes.SUM_OF_SEGMENTED_VOXELS,
         )
-        shared = {
+        shared: dict[str, Any] = {
             "tracking_identifier": _track(screening, lung_concept(label), words),
             "finding_category": codes.ANATOMICAL_STRUCTURE,
             "finding_type": codes.LUNG,
@@ -189,7 +189,7 @@ def _slice_group(
             SourceImageForMeasurementGroup(
                 referenced_sop_class_uid=reference.instance.sop_class_uid,
                 referenced_sop_instance_uid=reference.instance.sop_instance_uid,
-                referenced_frame_numbers=reference.frame_number,
+                referenced_frame_numbers=reference.frame_numbers,
             )
         ]
     return MeasurementsAndQualitativeEvaluations(

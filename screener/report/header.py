@@ -126,7 +126,7 @@ def _keywords(source: Dataset) -> Iterable[str]:
 
 
 def _patient_tags(source: Dataset) -> list[int]:
-    tags = []
+    tags: list[int] = []
     for tag in source.keys():  # noqa: SIM118  iterating a data set decodes every element
         if tag.group in _PATIENT_GROUPS and tag.element != 0:
             try:

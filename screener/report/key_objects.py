@@ -1,4 +1,4 @@
-"""Key slices as a Key Object Selection (TID 2010; PS3.16), which most viewers mark in the series."""
+"""Key slices as a Key Object Selection (PS3.16 TID 2010), which viewers mark in the series."""
 
 from __future__ import annotations
 

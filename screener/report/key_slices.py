@@ -69,15 +69,16 @@ def select_key_slices(screening: Screening, n_most: int) -> tuple[int, ...]:
     """Select slices that show the result, from caudal to cranial.
 
     Affected slices are spread over their extent, so that neighbours do not crowd out other
-    regions: each of ``n_most`` equal parts gives its most certain slice. Without affected
-    slices, lung-bearing slices are taken at even distances.
+    regions: each of ``n_most`` equal parts gives the most certain slice of its middle half.
+    Without affected slices, lung-bearing slices are taken at even distances.
     """
     if screening.volume is None:
         return ()
     affected = list_affected_slices(screening)
     if affected:
         parts = np.array_split(np.arange(len(affected)), min(n_most, len(affected)))
-        best = (max(part, key=lambda at: affected[at].probability) for part in parts)
+        middles = (part[part.size // 4 : part.size - part.size // 4] for part in parts)
+        best = (max(middle, key=lambda at: affected[at].probability) for middle in middles)
         return tuple(affected[int(at)].slice_index for at in best)
     candidates = (
         screening.lungs.lung_slices

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from highdicom.color import CIELabColor
 from highdicom.seg import (
+    SegmentAlgorithmTypeValues,
     Segmentation,
     SegmentationTypeValues,
-    SegmentAlgorithmTypeValues,
     SegmentDescription,
 )
 from highdicom.sr import CodedConcept
@@ -23,22 +23,20 @@ from pydicom import Dataset
 from pydicom.uid import CTImageStorage, SegmentationStorage
 from pydicom.valuerep import DSfloat
 
-from screener.domain import LungMask, Volume
 from screener.errors import ReportError
 from screener.report import codes
 from screener.report.algorithms import LUNG_SEGMENTATION, find_algorithm, segment_identification
 from screener.report.evidence import InstanceReference
 from screener.report.groups import LUNGS, lung_concept
+from screener.report.palette import LUNG_COLOURS
 from screener.report.uids import derive_uid, tracking_uid
 
 if TYPE_CHECKING:
-    from screener.domain import LabelArray, Screening
+    from screener.domain import LabelArray, LungMask, Screening, Volume
     from screener.report.algorithms import Algorithm
     from screener.report.envelope import Envelope
     from screener.report.evidence import SliceReference, StudyEvidence
 
-#: Colours of right and left lung in pictures and viewers, sRGB.
-LUNG_COLOURS: Final[dict[int, tuple[int, int, int]]] = {1: (64, 196, 255), 2: (255, 193, 64)}
 #: Longest UID, characters (PS3.5 9.1).
 _UID_CHARACTERS: Final = 64
 
@@ -224,7 +222,8 @@ def _cite_sources(
 
 
 def _source_image(frame: Dataset) -> Dataset:
-    return frame.DerivationImageSequence[0].SourceImageSequence[0]
+    image: Dataset = frame.DerivationImageSequence[0].SourceImageSequence[0]
+    return image
 
 
 def _cite_series(

@@ -146,7 +146,8 @@ def _observer(algorithms: tuple[Algorithm, ...], envelope: Envelope) -> Observat
     )
     return ObservationContext(
         observer_device_context=ObserverContext(
-            observer_type=codes.DEVICE, observer_identifying_attributes=attributes
+            observer_type=CodedConcept.from_code(codes.DEVICE),
+            observer_identifying_attributes=attributes,
         )
     )
 
@@ -174,7 +175,7 @@ def _insert_image_library(
             name=codes.SOURCE,
             referenced_sop_class_uid=reference.instance.sop_class_uid,
             referenced_sop_instance_uid=reference.instance.sop_instance_uid,
-            referenced_frame_numbers=reference.frame_number,
+            referenced_frame_numbers=reference.frame_numbers,
             relationship_type=RelationshipTypeValues.CONTAINS,
         )
         for reference in cite_key_slices(screening, evidence, n_most)

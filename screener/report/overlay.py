@@ -1,0 +1,329 @@
+"""The picture people would rather look at: what was found and where, on one page.
+
+It carries no identity: no name, number, date or UID of the patient or the study.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Final
+
+from PIL import Image, ImageDraw
+
+from screener.domain import LEFT_LUNG, RIGHT_LUNG, Decision, PatientClass
+from screener.report.key_slices import (
+    list_affected_slices,
+    patient_class_of,
+    select_key_slices,
+)
+from screener.report.palette import (
+    BACKGROUND,
+    CLASS_COLOURS,
+    CLASS_LABELS,
+    INK,
+    LUNG_COLOURS,
+    MUTED,
+    NOT_ANALYSED,
+    PANEL,
+    WARNING,
+    face,
+)
+from screener.report.planes import crop_around_lungs, render_projection, render_slice
+from screener.report.wording import CLASS_NAMES, SHORT_DISCLAIMER, percent
+
+if TYPE_CHECKING:
+    from screener.domain import Screening, SliceProbabilities, Volume
+    from screener.report.key_slices import AffectedSlice
+    from screener.report.palette import Colour
+
+WIDTH: Final = 1600
+HEIGHT: Final = 1000
+MARGIN: Final = 36
+TILE: Final = (338, 316)
+TILE_GAP: Final = 14
+CAPTION: Final = 34
+N_COLUMNS: Final = 3
+N_TILES: Final = 6
+BODY_TOP: Final = 176
+SIDE_LEFT: Final = 1108
+PROJECTION: Final = (330, 440)
+STRIP_WIDTH: Final = 86
+FOOTER_TOP: Final = 922
+LEADER_GAP: Final = 17  #: least distance of two letters, pixels
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """The head line of the page."""
+
+    title: str
+    colour: Colour
+    lines: tuple[str, ...]
+
+
+def render_overlay_png(screening: Screening) -> bytes:
+    """Draw the result of a run as one page.
+
+    Returns
+    -------
+    :
+        A PNG file, 1600 by 1000 pixels: verdict, certainties, key slices in the lung window with
+        lung contours, a frontal view with the probabilities along the body, what is wrong with
+        the source, legend and disclaimer. The same screening gives the same bytes.
+
+    Raises
+    ------
+    ReportError
+        The screening contradicts itself.
+    """
+    page = Image.new("RGB", (WIDTH, HEIGHT), BACKGROUND)
+    draw = ImageDraw.Draw(page)
+    _draw_head(draw, screening)
+    if screening.volume is not None:
+        key_slices = select_key_slices(screening, N_TILES)
+        _draw_tiles(page, draw, screening, screening.volume, key_slices)
+        bottom = _draw_side(page, draw, screening, screening.volume, key_slices)
+        _draw_facts(draw, screening, (SIDE_LEFT, bottom + 22), WIDTH - MARGIN - SIDE_LEFT)
+    else:
+        _draw_facts(draw, screening, (MARGIN, BODY_TOP + 40), WIDTH - 2 * MARGIN)
+    _draw_footer(draw, screening)
+    buffer = BytesIO()
+    page.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _verdict_of(screening: Screening) -> _Verdict:
+    outcome = screening.outcome
+    if not isinstance(outcome, Decision):
+        reason = outcome.reason.value.replace("-", " ")
+        return _Verdict(
+            "Not analysed",
+            NOT_ANALYSED,
+            (f"because {reason}: {outcome.detail}", "This is not a normal result."),
+        )
+    counts = (
+        f"{len(outcome.affected_slice_indices)} of {outcome.n_slices_analysed} analysed slices "
+        f"affected ({percent(outcome.affected_fraction):.1f} %), vote policy {outcome.policy_name}"
+    )
+    colour = CLASS_COLOURS[outcome.patient_class]
+    if outcome.patient_class is PatientClass.INDETERMINATE:
+        return _Verdict("Indeterminate: neither normal nor abnormal", colour, (counts,))
+    name = CLASS_NAMES[outcome.patient_class]
+    return _Verdict(
+        name[0].upper() + name[1:],
+        colour,
+        (f"certainty {percent(outcome.certainty):.1f} %, {counts}", outcome.explanation),
+    )
+
+
+def _draw_head(draw: ImageDraw.ImageDraw, screening: Screening) -> None:
+    verdict = _verdict_of(screening)
+    draw.rectangle((0, 0, WIDTH, 8), fill=verdict.colour)
+    draw.text((MARGIN, 28), verdict.title, font=face(44), fill=verdict.colour)
+    top = 92
+    width = (SIDE_LEFT if isinstance(screening.outcome, Decision) else WIDTH) - 2 * MARGIN
+    for line in verdict.lines:
+        for row in _wrap(draw, line, 20, width):
+            draw.text((MARGIN, top), row, font=face(20), fill=INK if top == 92 else MUTED)  # noqa: PLR2004
+            top += 27
+    if isinstance(screening.outcome, Decision):
+        _draw_certainties(draw, screening.outcome, SIDE_LEFT, 30)
+
+
+def _draw_certainties(draw: ImageDraw.ImageDraw, decision: Decision, left: int, top: int) -> None:
+    draw.text((left, top), "Certainty of each class", font=face(17), fill=MUTED)
+    bar_left, bar_right = left + 168, WIDTH - MARGIN - 70
+    for row, (class_name, certainty) in enumerate(decision.class_certainties):
+        patient_class = patient_class_of(class_name)
+        y = top + 30 + 32 * row
+        draw.text((left, y), CLASS_LABELS[patient_class], font=face(18), fill=INK)
+        draw.rounded_rectangle((bar_left, y + 3, bar_right, y + 19), 4, fill=PANEL)
+        length = round((bar_right - bar_left) * min(max(certainty, 0.0), 1.0))
+        if length > 0:
+            bar = (bar_left, y + 3, bar_left + length, y + 19)
+            draw.rounded_rectangle(bar, 4, fill=CLASS_COLOURS[patient_class])
+        text = f"{percent(certainty):.1f} %"
+        draw.text((WIDTH - MARGIN, y), text, font=face(18), fill=INK, anchor="ra")
+
+
+def _draw_tiles(
+    page: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    screening: Screening,
+    volume: Volume,
+    key_slices: tuple[int, ...],
+) -> None:
+    affected = {one.slice_index: one for one in list_affected_slices(screening)}
+    crop = crop_around_lungs(volume, screening.lungs, TILE[0] / TILE[1])
+    # From the head down, as films hang.
+    for place, slice_index in enumerate(reversed(key_slices)):
+        row, column = divmod(place, N_COLUMNS)
+        left = MARGIN + column * (TILE[0] + TILE_GAP)
+        top = BODY_TOP + row * (TILE[1] + CAPTION + TILE_GAP)
+        picture = render_slice(volume, screening.lungs, slice_index, crop, TILE)
+        page.paste(picture, (left, top))
+        _draw_caption(
+            draw, volume, slice_index, affected.get(slice_index), corner=(left, top), place=place
+        )
+
+
+def _draw_caption(
+    draw: ImageDraw.ImageDraw,
+    volume: Volume,
+    slice_index: int,
+    affected: AffectedSlice | None,
+    *,
+    corner: tuple[int, int],
+    place: int,
+) -> None:
+    left, top = corner
+    right, bottom = left + TILE[0], top + TILE[1]
+    colour = CLASS_COLOURS[affected.patient_class] if affected else MUTED
+    draw.rectangle((left - 2, top - 2, right + 1, bottom + 1), outline=colour, width=3)
+    sides = ("R", "L") if volume.slices[slice_index].orientation[0] > 0 else ("L", "R")
+    middle = top + TILE[1] // 2
+    for x, side, anchor in ((left + 10, sides[0], "lm"), (right - 10, sides[1], "rm")):
+        _draw_outlined(draw, (x, middle), side, anchor)
+    draw.rectangle((left, top, left + 30, top + 30), fill=colour)
+    draw.text((left + 15, top + 15), _letter(place), font=face(20), fill=BACKGROUND, anchor="mm")
+    z_mm = volume.slices[slice_index].position_mm[2]
+    words = f"slice {slice_index + 1} of {len(volume.slices)}, z {z_mm:.0f} mm"
+    draw.text((left, bottom + 8), words, font=face(17), fill=MUTED)
+    if affected is not None:
+        label = f"{CLASS_LABELS[affected.patient_class]} {percent(affected.probability):.0f} %"
+        width = round(draw.textlength(label, font=face(17)))
+        draw.rectangle((right - width - 16, top, right, top + 30), fill=colour)
+        draw.text((right - 8, top + 15), label, font=face(17), fill=BACKGROUND, anchor="rm")
+
+
+def _draw_side(
+    page: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    screening: Screening,
+    volume: Volume,
+    key_slices: tuple[int, ...],
+) -> int:
+    """Draw the frontal view and the probabilities beside it; give the lower edge."""
+    projection = render_projection(volume, *PROJECTION)
+    top = BODY_TOP + 26
+    left = SIDE_LEFT + PROJECTION[0] - projection.width
+    draw.text((SIDE_LEFT, BODY_TOP - 4), "Along the body", font=face(17), fill=MUTED)
+    page.paste(projection, (left, top))
+    strip = SIDE_LEFT + PROJECTION[0] + 40
+    if screening.probabilities is not None:
+        draw.text((strip, BODY_TOP - 4), "Probability", font=face(17), fill=MUTED)
+        _draw_strip(draw, screening.probabilities, len(volume.slices), (strip, top), projection)
+    rows = [
+        top + _row_of(slice_index, len(volume.slices), projection.height)
+        for slice_index in reversed(key_slices)
+    ]
+    _draw_leaders(draw, rows, left, SIDE_LEFT + PROJECTION[0])
+    return top + projection.height
+
+
+def _draw_leaders(draw: ImageDraw.ImageDraw, rows: list[int], left: int, right: int) -> None:
+    """Draw a line per key slice and its letter beside, letters apart enough to be read."""
+    label_y = rows[0] - LEADER_GAP if rows else 0
+    for place, y in enumerate(rows):
+        label_y = max(y, label_y + LEADER_GAP)
+        draw.line((left, y, right, y), fill=MUTED, width=1)
+        draw.line((right, y, right + 14, label_y), fill=MUTED, width=1)
+        draw.text((right + 25, label_y), _letter(place), font=face(16), fill=INK, anchor="mm")
+
+
+def _draw_outlined(
+    draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, anchor: str
+) -> None:
+    """Draw a letter that is seen on air and on bone."""
+    draw.text(
+        corner, text, font=face(20), fill=INK, anchor=anchor, stroke_width=3, stroke_fill=BACKGROUND
+    )
+
+
+def _draw_strip(
+    draw: ImageDraw.ImageDraw,
+    probabilities: SliceProbabilities,
+    n_slices: int,
+    corner: tuple[int, int],
+    projection: Image.Image,
+) -> None:
+    """Draw one line per classified slice, its width shared out among the classes."""
+    left, top = corner
+    draw.rectangle((left, top, left + STRIP_WIDTH, top + projection.height - 1), fill=PANEL)
+    colours = [CLASS_COLOURS[patient_class_of(name)] for name in probabilities.class_names]
+    height = projection.height / n_slices
+    for row, slice_index in enumerate(probabilities.slice_indices):
+        # The last slice is the one nearest the head and stands on top.
+        upper = top + round((n_slices - 1 - int(slice_index)) * height)
+        lower = max(upper, top + round((n_slices - int(slice_index)) * height) - 1)
+        start = 0.0
+        for column, colour in enumerate(colours):
+            end = start + float(probabilities.probabilities[row, column])
+            x = (left + round(start * STRIP_WIDTH), left + round(end * STRIP_WIDTH))
+            if x[1] > x[0]:
+                draw.rectangle((x[0], upper, x[1], lower), fill=colour)
+            start = end
+
+
+def _draw_facts(
+    draw: ImageDraw.ImageDraw, screening: Screening, corner: tuple[int, int], width: int
+) -> None:
+    """List volumes, models and what is wrong with the source, as far as there is room."""
+    left, top = corner
+    facts: list[tuple[str, Colour]] = []
+    if screening.lungs is not None:
+        volumes = screening.lungs.right_volume_ml, screening.lungs.left_volume_ml
+        facts.append((f"Lungs: right {volumes[0]:.0f} ml, left {volumes[1]:.0f} ml", INK))
+    models = ", ".join(f"{one.name} {one.version}" for one in screening.run.models)
+    facts.append((f"Models: {models or 'none'}", MUTED))
+    facts.extend((f"Source: {one.detail}", WARNING) for one in screening.defects)
+    for text, colour in facts:
+        for line in _wrap(draw, text, 17, width):
+            if top > FOOTER_TOP - 44:
+                draw.text((left, top), "more in the report", font=face(17), fill=MUTED)
+                return
+            draw.text((left, top), line, font=face(17), fill=colour)
+            top += 23
+        top += 5
+
+
+def _draw_footer(draw: ImageDraw.ImageDraw, screening: Screening) -> None:
+    draw.line((MARGIN, FOOTER_TOP, WIDTH - MARGIN, FOOTER_TOP), fill=PANEL, width=2)
+    y = FOOTER_TOP + 24
+    x = MARGIN
+    entries: list[tuple[str, Colour]] = []
+    if screening.lungs is not None and screening.volume is not None:
+        entries += [
+            ("right lung", LUNG_COLOURS[RIGHT_LUNG]),
+            ("left lung", LUNG_COLOURS[LEFT_LUNG]),
+        ]
+    if screening.probabilities is not None:
+        classes = [patient_class_of(name) for name in screening.probabilities.class_names]
+        entries += [(CLASS_LABELS[one], CLASS_COLOURS[one]) for one in classes]
+    for text, colour in entries:
+        draw.rounded_rectangle((x, y, x + 18, y + 18), 4, fill=colour)
+        draw.text((x + 26, y + 9), text, font=face(18), fill=INK, anchor="lm")
+        x += 26 + round(draw.textlength(text, font=face(18))) + 28
+    draw.text((WIDTH - MARGIN, y + 9), SHORT_DISCLAIMER, font=face(22), fill=WARNING, anchor="rm")
+
+
+def _row_of(slice_index: int, n_slices: int, height: int) -> int:
+    """Give the row of a slice in a picture with the head up."""
+    return round((n_slices - slice_index - 0.5) * height / n_slices)
+
+
+def _letter(place: int) -> str:
+    return chr(ord("A") + place)
+
+
+def _wrap(draw: ImageDraw.ImageDraw, text: str, size_pixels: int, width: int) -> list[str]:
+    """Break a text into lines that fit a width, pixels."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and draw.textlength(longer, font=face(size_pixels)) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
