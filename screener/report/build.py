@@ -60,13 +60,11 @@ def _build(
     screening: Screening, evidence: StudyEvidence, options: ReportOptions
 ) -> tuple[ResultObject, ...]:
     others: list[ResultObject] = []
-    segmentation: LungSegments | str = why_no_segmentation(screening) or ""
-    if ResultKind.SEGMENTATION not in options.kinds:
-        segmentation = "the site does not want segmentations"
-    if not segmentation:
+    segments: LungSegments | None = None
+    if ResultKind.SEGMENTATION in options.kinds and why_no_segmentation(screening) is None:
         envelope = make_envelope(screening, evidence, options, ResultKind.SEGMENTATION)
-        segmentation = number_segments(screening, envelope)
-        document = build_segmentation(screening, evidence, envelope, segmentation)
+        segments = number_segments(screening, envelope)
+        document = build_segmentation(screening, evidence, envelope, segments)
         others.append(encode(document, envelope))
     key_slices = cite_key_slices(screening, evidence, options.n_key_slices)
     if ResultKind.KEY_OBJECT_SELECTION in options.kinds and key_slices:
@@ -74,5 +72,5 @@ def _build(
         selection = build_key_objects(screening, evidence, envelope, key_slices)
         others.append(encode(selection, envelope))
     envelope = make_envelope(screening, evidence, options, ResultKind.STRUCTURED_REPORT)
-    report = build_report(screening, evidence, envelope, options, segmentation)
+    report = build_report(screening, evidence, envelope, options, segments)
     return (encode(report, envelope), *others)

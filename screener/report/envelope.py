@@ -22,7 +22,8 @@ from screener.domain import ResultKind, ResultObject
 from screener.errors import ReportError
 from screener.report.algorithms import contributing_equipment, list_algorithms, product_of
 from screener.report.header import UNICODE
-from screener.report.uids import derive_uid, instance_uid, result_series_uid
+from screener.report.uids import instance_uid, result_series_uid
+from screener.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,10 +52,6 @@ SERIES_DESCRIPTIONS: Final[dict[ResultKind, str]] = {
     ResultKind.KEY_OBJECT_SELECTION: "key images (AI)",
     ResultKind.OVERLAY: "overlay (AI, not for diagnosis)",
 }
-
-#: Implementation Class UID (0002,0012) of the files we write.
-IMPLEMENTATION_CLASS_UID: Final = derive_uid("implementation", "ct-screener")
-IMPLEMENTATION_VERSION_NAME: Final = "CT-SCREENER"
 
 _HOUR_MINUTES: Final = 60
 

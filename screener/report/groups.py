@@ -104,7 +104,7 @@ def lung_groups(
 ) -> list[MeasurementGroup]:
     """Write one group per lung with its volume and, where there is one, its segment."""
     algorithm = find_algorithm(algorithms, LUNG_SEGMENTATION)
-    if screening.lungs is None or algorithm is None:
+    if not isinstance(screening.outcome, Decision) or screening.lungs is None or algorithm is None:
         return []
     volumes_ml = {
         RIGHT_LUNG: screening.lungs.right_volume_ml,

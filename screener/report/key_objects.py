@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
 from pydicom import Dataset
 
+from screener.domain import Decision
 from screener.report import codes
 from screener.report.key_slices import select_key_slices
 from screener.report.wording import SHORT_DISCLAIMER, say_outcome
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 def cite_key_slices(
     screening: Screening, evidence: StudyEvidence, n_most: int
 ) -> tuple[SliceReference, ...]:
-    """Cite the key slices, leaving out those that no reference can name."""
-    if screening.volume is None:
+    """Cite the key slices of a decision, leaving out those that no reference can name."""
+    if screening.volume is None or not isinstance(screening.outcome, Decision):
         return ()
     cited = (
         evidence.cite(screening.volume.slices[index])

@@ -155,13 +155,15 @@ def _draw_tiles(
     key_slices: tuple[int, ...],
 ) -> None:
     affected = {one.slice_index: one for one in list_affected_slices(screening)}
-    crop = crop_around_lungs(volume, screening.lungs, TILE[0] / TILE[1])
+    # What a refused study holds may be no lungs, whatever the model marked.
+    lungs = screening.lungs if isinstance(screening.outcome, Decision) else None
+    crop = crop_around_lungs(volume, lungs, TILE[0] / TILE[1])
     # From the head down, as films hang.
     for place, slice_index in enumerate(reversed(key_slices)):
         row, column = divmod(place, N_COLUMNS)
         left = MARGIN + column * (TILE[0] + TILE_GAP)
         top = BODY_TOP + row * (TILE[1] + CAPTION + TILE_GAP)
-        picture = render_slice(volume, screening.lungs, slice_index, crop, TILE)
+        picture = render_slice(volume, lungs, slice_index, crop, TILE)
         page.paste(picture, (left, top))
         _draw_caption(
             draw, volume, slice_index, affected.get(slice_index), corner=(left, top), place=place
@@ -272,7 +274,7 @@ def _draw_facts(
     """List volumes, models and what is wrong with the source, as far as there is room."""
     left, top = corner
     facts: list[tuple[str, Colour]] = []
-    if screening.lungs is not None:
+    if screening.lungs is not None and isinstance(screening.outcome, Decision):
         volumes = screening.lungs.right_volume_ml, screening.lungs.left_volume_ml
         facts.append((f"Lungs: right {volumes[0]:.0f} ml, left {volumes[1]:.0f} ml", INK))
     models = ", ".join(f"{one.name} {one.version}" for one in screening.run.models)
@@ -293,7 +295,7 @@ def _draw_footer(draw: ImageDraw.ImageDraw, screening: Screening) -> None:
     y = FOOTER_TOP + 24
     x = MARGIN
     entries: list[tuple[str, Colour]] = []
-    if screening.lungs is not None and screening.volume is not None:
+    if screening.lungs is not None and isinstance(screening.outcome, Decision):
         entries += [
             ("right lung", LUNG_COLOURS[RIGHT_LUNG]),
             ("left lung", LUNG_COLOURS[LEFT_LUNG]),

@@ -23,6 +23,7 @@ from pydicom import Dataset
 from pydicom.uid import CTImageStorage, SegmentationStorage
 from pydicom.valuerep import DSfloat
 
+from screener.domain import Decision
 from screener.errors import ReportError
 from screener.report import codes
 from screener.report.algorithms import LUNG_SEGMENTATION, find_algorithm, segment_identification
@@ -64,6 +65,8 @@ def why_no_segmentation(screening: Screening) -> str | None:
     """Say why the lungs of a screening cannot be written, None where they can."""
     if screening.volume is None or screening.lungs is None:
         return "the lungs were not segmented"
+    if not isinstance(screening.outcome, Decision):
+        return "the study was not analysed"
     if not screening.lungs.labels.any():
         return "the lung mask is empty"
     uid = screening.volume.frame_of_reference_uid

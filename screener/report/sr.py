@@ -23,12 +23,13 @@ from highdicom.sr import (
 )
 from pydicom import Dataset
 
-from screener.domain import Decision
+from screener.domain import Decision, ResultKind
 from screener.report import codes
 from screener.report.algorithms import product_of
 from screener.report.groups import class_groups, lung_groups, slice_groups, summary_group
 from screener.report.key_objects import cite_key_slices
 from screener.report.key_slices import list_affected_slices
+from screener.report.seg import why_no_segmentation
 from screener.report.wording import DISCLAIMER, say_defects, say_outcome, say_series
 
 if TYPE_CHECKING:
@@ -49,16 +50,16 @@ def build_report(
     evidence: StudyEvidence,
     envelope: Envelope,
     options: ReportOptions,
-    segmentation: LungSegments | str,
+    segments: LungSegments | None,
 ) -> Comprehensive3DSR:
     """Write the report of a run.
 
     Parameters
     ----------
-    segmentation
-        The segments to cite, or the sentence that says why there are none.
+    segments
+        The segments to cite, None where no segmentation was written.
     """
-    segments = None if isinstance(segmentation, str) else segmentation
+    shortfall = _find_shortfall(screening, options)
     content = MeasurementReport(
         observation_context=_observer(envelope.algorithms, envelope),
         procedure_reported=_procedure(screening, evidence),
@@ -66,7 +67,7 @@ def build_report(
             summary_group(
                 screening,
                 envelope.algorithms,
-                _comments(screening, evidence, options, segmentation),
+                _comments(screening, evidence, options, shortfall),
             ),
             *class_groups(screening, envelope.algorithms),
             *lung_groups(screening, envelope.algorithms, segments),
@@ -77,7 +78,7 @@ def build_report(
     document = Comprehensive3DSR(
         evidence=_inheritance(evidence, segments),
         content=content[0],
-        is_complete=not _is_partial(screening, segmentation),
+        is_complete=shortfall is None,
         is_verified=False,
         is_final=False,
         previous_versions=_predecessors(screening.run.predecessor),
@@ -92,7 +93,7 @@ def build_report(
         content_qualification=options.content_qualification.value,
         **envelope.arguments,
     )
-    if _is_partial(screening, segmentation):
+    if shortfall is not None:
         document.CompletionFlagDescription = "No lung segmentation object; see the comments"
     cited = [*evidence.instances, *([segments.reference] if segments is not None else [])]
     document.CurrentRequestedProcedureEvidenceSequence = _list_evidence(
@@ -103,22 +104,26 @@ def build_report(
     return document
 
 
-def _is_partial(screening: Screening, segmentation: LungSegments | str) -> bool:
-    """Tell whether something that was found could not be written."""
-    return screening.lungs is not None and isinstance(segmentation, str)
+def _find_shortfall(screening: Screening, options: ReportOptions) -> str | None:
+    """Say what was found but could not be written; what nobody asked for is not missing."""
+    if ResultKind.SEGMENTATION not in options.kinds or not isinstance(screening.outcome, Decision):
+        return None
+    return why_no_segmentation(screening)
 
 
 def _comments(
     screening: Screening,
     evidence: StudyEvidence,
     options: ReportOptions,
-    segmentation: LungSegments | str,
+    shortfall: str | None,
 ) -> tuple[str, ...]:
     """Give the texts of the summary, the conclusion first."""
     texts = [say_outcome(screening), DISCLAIMER]
     texts.extend(say_defects(screening, evidence.header_notes))
-    if isinstance(segmentation, str) and screening.lungs is not None:
-        texts.append(f"The lungs are not delivered as a segmentation: {segmentation}.")
+    if screening.run.predecessor is not None:
+        texts.append("This report replaces an earlier report of the same study.")
+    if shortfall is not None:
+        texts.append(f"The lungs are not delivered as a segmentation: {shortfall}.")
     if isinstance(screening.outcome, Decision):
         n_affected = len(list_affected_slices(screening))
         if n_affected > options.maximum_slice_groups:
@@ -126,7 +131,7 @@ def _comments(
                 f"{options.maximum_slice_groups} of {n_affected} affected slices are listed, "
                 "the most certain ones."
             )
-        if evidence.ambiguous_uids or not evidence.instances:
+        if screening.volume and None in map(evidence.cite, screening.volume.slices):
             texts.append(
                 "Slices are named by their position only: the SOP Instance UIDs of the source "
                 "do not tell its slices apart."
