@@ -191,7 +191,7 @@ def _fill_holes(part: BoolVolume) -> BoolVolume:
     in_plane = np.zeros((3, 3, 3), dtype=bool)
     in_plane[1] = ndimage.generate_binary_structure(2, 1)
     padded = np.pad(part, ((0, 0), (1, 1), (1, 1)))
-    background, _ = ndimage.label(~padded, structure=in_plane)
-    outside = np.unique(background[:, 0, 0])
-    holes = ~np.isin(background, outside)
-    return np.asarray(holes[:, 1:-1, 1:-1])
+    background, n_parts = ndimage.label(~padded, structure=in_plane)
+    is_closed = np.ones(n_parts + 1, dtype=bool)
+    is_closed[background[:, 0, 0]] = False
+    return np.asarray(is_closed[background[:, 1:-1, 1:-1]])
