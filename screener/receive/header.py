@@ -18,6 +18,7 @@ from screener.receive.contexts import IMPLICIT_VR_LITTLE_ENDIAN, ClassRole, role
 from screener.receive.elements import (
     PIXEL_DATA_TAGS,
     UNDEFINED_LENGTH,
+    Element,
     ElementReader,
     MalformedDataSet,
 )
@@ -188,26 +189,32 @@ def parse_header(
 class _Found:
     values: dict[int, bytes]
     vrs: dict[int, bytes]
-    pixel_bytes: int | None = None  #: of native pixels; None where encapsulated or absent
-    available_pixel_bytes: int | None = None
+    pixel_bytes: int | None = None  #: of native pixels, 0 where absent; None where encapsulated
+    available_pixel_bytes: int = 0
 
 
 def _collect(reader: ElementReader) -> _Found:
     found = _Found({}, {})
     is_identified = False
+    pixels: Element | None = None
     try:
         for element in reader.elements():
             is_identified = is_identified or element.tag > _LAST_IDENTIFYING_TAG
             if element.tag in _WANTED and element.length != UNDEFINED_LENGTH:
                 found.values[element.tag] = reader.value(element, _MAX_VALUE_BYTES)
                 found.vrs[element.tag] = element.vr
-            elif element.tag in PIXEL_DATA_TAGS and element.length != UNDEFINED_LENGTH:
-                found.pixel_bytes = element.length
-                found.available_pixel_bytes = reader.end - element.offset
+            elif element.tag in PIXEL_DATA_TAGS:
+                pixels = element
     except MalformedDataSet as error:
         # Later, per-frame items alone can pass the budget; who it is is known by then.
         if not is_identified:
             raise RefusedInstance(CANNOT_UNDERSTAND, "The data set cannot be parsed") from error
+        return found
+    if pixels is None:
+        found.pixel_bytes = 0
+    elif pixels.length != UNDEFINED_LENGTH:
+        found.pixel_bytes = pixels.length
+        found.available_pixel_bytes = reader.end - pixels.offset
     return found
 
 
@@ -324,7 +331,7 @@ def _quarantine_reason(found: _Found) -> QuarantineReason | None:
 
 
 def _length_fault(found: _Found, expected_bytes: int) -> QuarantineReason | None:
-    if found.pixel_bytes is None or found.available_pixel_bytes is None:
+    if found.pixel_bytes is None:
         return None
     if min(found.pixel_bytes, found.available_pixel_bytes) < expected_bytes:
         return QuarantineReason.PIXELS_TOO_SHORT
