@@ -40,13 +40,19 @@ def nightly(
     """
     from screener.daemon.nightly import run_nightly
 
-    result = run_nightly(_settings(), _day(day), pacs_name=pacs, folder=out)
+    written = run_nightly(_settings(), _day(day), pacs_name=pacs, folder=out)
+    audit = written.audit
     if as_json:
-        print_json(result.document)
+        print_json(written.document)
     else:
-        print_table(("study", "outcome", "detail"), result.rows(), f"Audit of {result.audit_date}")
-        print_text(f"{result.summary}\nPage: {result.html_path}\nJSON: {result.json_path}")
-    return EXIT_DONE if result.is_clean else EXIT_FAILED
+        print_table(
+            ("study", "outcome", "detail"),
+            ((one.study_instance_uid, one.outcome.value, one.detail) for one in audit.accounts),
+            f"Audit of {audit.day} against {audit.pacs_name}",
+        )
+        print_text("\n".join(audit.problems) or "Every study is accounted for.")
+        print_text(f"Page: {written.html_path}\nJSON: {written.json_path}")
+    return EXIT_DONE if audit.is_clean else EXIT_FAILED
 
 
 @audit_app.command("verify")

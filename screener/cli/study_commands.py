@@ -163,7 +163,8 @@ def demo(
     """
     from screener.demo.run import run_demo
 
-    outcome = run_demo(study, out, say=print_note)
+    with progress_bar(is_quiet=as_json) as bar:
+        outcome = run_demo(study, out, track=bar.track, say=print_note)
     if as_json:
         print_json(outcome)
     else:

@@ -1,0 +1,154 @@
+"""The nightly audit: ask the PACS what it holds of a day, account for every study, say so.
+
+Beat rings for it and the embedded scheduler looks for it; whoever finds the day without an audit
+makes it, and the database keeps one per day.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import time
+from typing import TYPE_CHECKING, Any
+
+from screener.audit.accounting import accounting
+from screener.audit.day_book import due_day, is_audit_due, ledger_of_day, record_audit
+from screener.audit.nightly import ModelVerification, NightlyAudit, make_audit
+from screener.audit.page import render_html, to_json
+from screener.audit.verification import verify_chain
+from screener.daemon.sealing import seal_trail, trail_key
+from screener.daemon.site import Site, open_site, query_node_of, utc_now
+from screener.daemon.tools import list_manifests, verify_models
+from screener.deliver.query import find_studies
+from screener.errors import DestinationRefused, DestinationUnavailable, ModelFailure, WrongUse
+from screener.logs import get_log
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import date
+    from pathlib import Path
+
+    from screener.domain import PacsStudy
+    from screener.settings import DestinationSettings, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenAudit:
+    """An audit with the files it was written to."""
+
+    audit: NightlyAudit
+    html_path: Path
+    json_path: Path
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The audit as plain JSON."""
+        return to_json(self.audit)
+
+
+def run_nightly(
+    settings: Settings, day: date, *, pacs_name: str = "", folder: Path | None = None
+) -> WrittenAudit:
+    """Account for one day and write the page; a day may be audited again by hand.
+
+    Parameters
+    ----------
+    pacs_name
+        Destination to ask; empty takes ``audit.pacs``, or the only destination there is.
+    folder
+        Where the pages go; None takes ``audit.report_dir``.
+
+    Raises
+    ------
+    WrongUse
+        No destination has that name, or there is none to choose.
+    """
+    site = open_site(settings)
+    entry = _pacs(settings, pacs_name)
+    return _write(site, _audit(site, day, entry), folder or settings.audit_report_path)
+
+
+def run_nightly_if_due(site: Site) -> bool:
+    """Make yesterday's audit unless it is there already; say whether it was made."""
+    settings = site.settings
+    at_utc = time.fromisoformat(settings.audit.nightly_at_utc)
+    now = utc_now()
+    if not settings.destinations or not is_audit_due(site.database, now, at_utc=at_utc):
+        return False
+    audit = _audit(site, due_day(now), _pacs(settings, ""))
+    _write(site, audit, settings.audit_report_path)
+    return True
+
+
+def _pacs(settings: Settings, name: str) -> DestinationSettings:
+    wanted = name or settings.audit.pacs
+    if not wanted and len(settings.destinations) == 1:
+        return settings.destinations[0]
+    for entry in settings.destinations:
+        if entry.name == wanted:
+            return entry
+    names = ", ".join(entry.name for entry in settings.destinations) or "none"
+    raise WrongUse(f"which PACS to ask? Set audit.pacs or give --pacs; destinations: {names}")
+
+
+def _audit(site: Site, day: date, entry: DestinationSettings) -> NightlyAudit:
+    settings = site.settings
+    seal_trail(site)
+    studies, error = _ask(settings, day, entry)
+    now = utc_now()
+    return make_audit(
+        day=day,
+        made_at=now,
+        pacs_name=entry.name,
+        pacs_studies=studies,
+        pacs_error=error,
+        ledger=ledger_of_day(site.database, day, [study.study_instance_uid for study in studies]),
+        chain=verify_chain(site.database, trail_key(settings), settings.checkpoint_path),
+        models=_verify_models(settings),
+        accounting=accounting(site.database, now),
+    )
+
+
+def _ask(
+    settings: Settings, day: date, entry: DestinationSettings
+) -> tuple[tuple[PacsStudy, ...], str | None]:
+    try:
+        return find_studies(query_node_of(settings, entry), day), None
+    except (DestinationUnavailable, DestinationRefused) as error:
+        return (), str(error)
+
+
+def _verify_models(settings: Settings) -> list[ModelVerification]:
+    try:
+        manifests = {manifest.name: manifest for manifest in list_manifests(settings)}
+        verdicts = verify_models(settings, lambda folders, **_: _each(folders))
+    except ModelFailure as error:
+        return [ModelVerification("models", "", "", is_intact=False, detail=str(error))]
+    return [
+        ModelVerification(
+            name=verdict.name,
+            version=manifests[verdict.name].version,
+            digest=manifests[verdict.name].sha256,
+            is_intact=verdict.is_ok,
+            detail="the file is the pinned one" if verdict.is_ok else verdict.detail,
+        )
+        for verdict in verdicts
+    ]
+
+
+def _each(folders: Iterable[Any]) -> Iterable[Any]:
+    return folders
+
+
+def _write(site: Site, audit: NightlyAudit, folder: Path) -> WrittenAudit:
+    folder.mkdir(parents=True, exist_ok=True)
+    html_path = folder / f"audit-{audit.day}.html"
+    json_path = folder / f"audit-{audit.day}.json"
+    document = to_json(audit)
+    html_path.write_text(render_html(audit), encoding="utf-8")
+    json_path.write_text(
+        json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    record_audit(site.database, audit.day, document, utc_now(), is_clean=audit.is_clean)
+    get_log().info("day_audited", date=str(audit.day), count=len(audit.accounts))
+    return WrittenAudit(audit, html_path, json_path)
