@@ -101,6 +101,8 @@ def make_celery_app(settings: Settings) -> Celery:
         task_create_missing_queues=True,
         task_default_queue=QUEUE_ROUTINE,
         worker_hijack_root_logger=False,
+        # Our lines are JSON already; Celery would wrap each in a text of its own.
+        worker_redirect_stdouts=False,
         worker_send_task_events=False,
         worker_enable_remote_control=False,
         broker_connection_retry_on_startup=True,
