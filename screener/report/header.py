@@ -235,5 +235,6 @@ def _declare_undeclared_unicode(source: Dataset, notes: list[str]) -> None:
         notes.append("The source declares no character set, its text was read as Latin-1.")
         return
     source.SpecificCharacterSet = UNICODE
-    source.set_original_encoding(source.original_encoding[0], source.original_encoding[1], UNICODE)
+    # Elements are decoded on access, with the Python encoding kept from reading.
+    source.set_original_encoding(*source.original_encoding, "utf_8")
     notes.append("The source declares no character set, its text was read as UTF-8.")
