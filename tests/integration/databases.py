@@ -1,0 +1,98 @@
+"""A private PostgreSQL on a free port; every test that asks gets a database of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from tests.integration.processes import free_port, is_listening, running, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Where Debian keeps the programs of each server version, which are not on PATH.
+SERVER_FOLDERS = Path("/usr/lib/postgresql")
+#: The server refuses to run as root; this account comes with Debian's package.
+SERVER_ACCOUNT = "postgres"
+
+
+@pytest.fixture(scope="session")
+def postgres_server_url() -> Iterator[str]:
+    """Start PostgreSQL for the whole session and give the URL of its maintenance database."""
+    folder = Path(tempfile.mkdtemp(prefix="screener-postgres-"))
+    try:
+        port = free_port()
+        data = _make_cluster(folder)
+        arguments = [*_account(), str(_program("postgres")), "-D", str(data), "-p", str(port)]
+        arguments += ["-h", "127.0.0.1", "-c", f"unix_socket_directories={folder}"]
+        # Nothing here outlives the session, so nothing has to reach the disk.
+        arguments += ["-c", "fsync=off", "-c", "max_connections=100"]
+        with running(arguments, folder / "server.log"):
+            wait_until(lambda: is_listening(port), "PostgreSQL listens", 30)
+            url = f"postgresql://screener@127.0.0.1:{port}/postgres"
+            wait_until(lambda: _accepts(url), "PostgreSQL accepts connections", 30)
+            yield url
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres_url(postgres_server_url: str) -> Iterator[str]:
+    """Make an empty database for one test and give its URL."""
+    with fresh_database(postgres_server_url) as url:
+        yield url
+
+
+@contextmanager
+def fresh_database(server_url: str) -> Iterator[str]:
+    """Make an empty database, give its URL, and drop it with whoever is still connected."""
+    name = f"screener_{uuid.uuid4().hex}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    try:
+        yield server_url.rsplit("/", 1)[0] + f"/{name}"
+    finally:
+        with psycopg.connect(server_url, autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def _make_cluster(folder: Path) -> Path:
+    data = folder / "data"
+    if os.geteuid() == 0:
+        shutil.chown(folder, SERVER_ACCOUNT, SERVER_ACCOUNT)
+    command = [*_account(), str(_program("initdb")), "-D", str(data)]
+    command += ["-U", "screener", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
+    subprocess.run(command, check=True, capture_output=True, timeout=120, cwd=folder)
+    return data
+
+
+def _account() -> list[str]:
+    return ["runuser", "-u", SERVER_ACCOUNT, "--"] if os.geteuid() == 0 else []
+
+
+def _program(name: str) -> Path:
+    """Find a server program of the newest installed version."""
+    found = sorted(SERVER_FOLDERS.glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
+    if found:
+        return found[-1]
+    message = "PostgreSQL is not installed; run: make services"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def _accepts(url: str) -> bool:
+    try:
+        psycopg.connect(url, connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True

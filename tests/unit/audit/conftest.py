@@ -1,0 +1,34 @@
+"""A fresh SQLite database for every test; the same tests run on PostgreSQL in `integration`."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from screener.audit.database import Database
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Migrate an empty database once; the tests start from copies of it."""
+    path = tmp_path_factory.mktemp("template") / "audit.sqlite3"
+    template = Database(f"sqlite:///{path}")
+    template.upgrade()
+    template.dispose()
+    return path
+
+
+@pytest.fixture
+def database(tmp_path: Path, migrated_file: Path) -> Iterator[Database]:
+    """Give an empty database with the newest schema."""
+    path = tmp_path / "audit.sqlite3"
+    shutil.copyfile(migrated_file, path)
+    opened = Database(f"sqlite:///{path}")
+    yield opened
+    opened.dispose()
