@@ -22,6 +22,7 @@ from models.training.augment import (
     move,
     uniform,
 )
+from models.training.data import PatientSplit
 from models.training.losses import focal_tversky
 from models.training.networks import (
     InputGrid,
@@ -30,7 +31,13 @@ from models.training.networks import (
     lay_channels_last,
     normalise_hu,
 )
-from models.training.slice_data import N_CLASSES, UNSURE, LabelledSlices
+from models.training.slice_data import (
+    N_CLASSES,
+    UNSURE,
+    LabelledSlices,
+    training_slices,
+    with_lungs,
+)
 
 #: Lung and soft tissue; bone adds nothing to the question.
 SLICE_WINDOW = HuWindow(lower_hu=-1024.0, upper_hu=300.0)
@@ -69,9 +76,19 @@ class SliceRecipe:
 
 
 def train_slices(
-    training: LabelledSlices, validation: LabelledSlices, recipe: SliceRecipe, out: Path
+    slices: LabelledSlices, split: PatientSplit, recipe: SliceRecipe, out: Path
 ) -> SliceNetwork:
-    """Train, print validation accuracy now and then, leave ``slices.pt`` in ``out``."""
+    """Train, print validation accuracy now and then, leave ``slices.pt`` in ``out``.
+
+    Parameters
+    ----------
+    slices
+        Slices of every source; those without lungs are left out. Real patients outside
+        ``split.training`` are not learnt from, nor are lesions placed in them.
+    """
+    judged = with_lungs(slices)
+    training = training_slices(judged, split)
+    validation = judged.where(np.isin(judged.patients, sorted(split.validation)))
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
     network = SliceNetwork(recipe.widths, N_CLASSES)

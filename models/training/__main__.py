@@ -1,0 +1,128 @@
+"""Train, package and measure the models that ship.
+
+Example: train the lung network on two CPU cores, write its model folder, measure it.
+
+    python -m models.training lungs --data DATA/train/lctsc256 --out runs/lungs
+    python -m models.training package lungs --weights runs/lungs/lungs.pt --out runs/model
+    python -m models.training measure --model runs/model --volumes runs/volumes
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from models.registry import SHIPPED_MODELS, open_model_folder
+from models.session import LungSegmenter, Provider
+from models.training.data import PatientSplit, read_lctsc
+from models.training.evaluate import (
+    dice,
+    patient_bootstrap,
+    read_volume,
+    segment_volume,
+    slice_bootstrap,
+)
+from models.training.networks import AttentionUNet, SliceNetwork
+from models.training.package import package_lungs, package_slices
+from models.training.slice_bank import BankRecipe, build_bank
+from models.training.slice_data import N_CLASSES
+from models.training.train_lungs import LungRecipe, train_lungs
+from models.training.train_slices import SliceRecipe, train_slices
+
+#: Chooses threshold and temperature; never learnt from.
+VALIDATION_PATIENTS = frozenset({"007"})
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one sub-command."""
+    parsed = make_parser().parse_args(arguments)
+    torch.set_num_threads(parsed.threads)
+    if parsed.command == "package":
+        package(parsed)
+    elif parsed.command == "measure":
+        measure(parsed)
+    else:
+        train(parsed)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Describe the sub-commands."""
+    parser = argparse.ArgumentParser(
+        prog="python -m models.training",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, thing in (("lungs", "lung network"), ("slices", "slice classifier")):
+        command = commands.add_parser(name, help=f"train the {thing}")
+        command.add_argument("--data", type=Path, required=True, help="folder with img/ and lung/")
+        command.add_argument("--out", type=Path, required=True, help="folder for the weights")
+        command.add_argument("--steps", type=int, help="steps instead of the recipe's")
+        command.add_argument("--phantoms", type=int, help="phantoms per class")
+    command = commands.add_parser("package", help="export weights into a model folder")
+    command.add_argument("network", choices=("lungs", "slices"))
+    command.add_argument("--weights", type=Path, required=True, help="lungs.pt or slices.pt")
+    command.add_argument("--template", type=Path, help="folder whose manifest text is taken over")
+    command.add_argument("--out", type=Path, required=True, help="the model folder")
+    command = commands.add_parser("measure", help="Dice of a lung model on .npz volumes")
+    command.add_argument("--model", type=Path, required=True, help="a model folder")
+    command.add_argument("--volumes", type=Path, required=True, help="folder of .npz volumes")
+    return parser
+
+
+def train(parsed: argparse.Namespace) -> None:
+    """Build the slices and train one of the networks."""
+    slices = read_lctsc(parsed.data)
+    patients = frozenset(slices.patients)
+    split = PatientSplit(patients - VALIDATION_PATIENTS, patients & VALIDATION_PATIENTS)
+    bank_recipe = BankRecipe()
+    if parsed.phantoms is not None:
+        bank_recipe = replace(bank_recipe, n_phantoms=parsed.phantoms, n_abdomens=parsed.phantoms)
+    bank = build_bank(slices, bank_recipe)
+    if parsed.command == "lungs":
+        lungs = LungRecipe()
+        lungs = replace(lungs, n_steps=parsed.steps or lungs.n_steps)
+        train_lungs(bank, split, lungs, parsed.out)
+    else:
+        recipe = SliceRecipe()
+        recipe = replace(recipe, n_steps=parsed.steps or recipe.n_steps)
+        train_slices(bank, split, recipe, parsed.out)
+
+
+def package(parsed: argparse.Namespace) -> None:
+    """Export weights, pin the manifest, print how far ONNX Runtime is from torch."""
+    weights = torch.load(parsed.weights, weights_only=True)
+    if parsed.network == "lungs":
+        template = parsed.template or SHIPPED_MODELS / "lung_segmentation"
+        lungs = AttentionUNet(LungRecipe().widths)
+        lungs.load_state_dict(weights)
+        largest = package_lungs(lungs, LungRecipe().grid, template=template, folder=parsed.out)
+    else:
+        template = parsed.template or SHIPPED_MODELS / "slice_classifier"
+        slices = SliceNetwork(SliceRecipe().widths, N_CLASSES)
+        slices.load_state_dict(weights)
+        largest = package_slices(slices, SliceRecipe().grid, template=template, folder=parsed.out)
+    print(f"{parsed.out}: largest difference between torch and ONNX Runtime {largest:.1e}")
+
+
+def measure(parsed: argparse.Namespace) -> None:
+    """Print the Dice of every volume and their mean with an interval."""
+    segmenter = LungSegmenter(
+        open_model_folder(parsed.model), provider=Provider.CPU, threads=parsed.threads
+    )
+    values = []
+    for path in sorted(parsed.volumes.glob("*.npz")):
+        volume = read_volume(path)
+        found = segment_volume(segmenter, volume.volume_hu, volume.spacing_mm) > 0
+        values.append(dice(found, volume.lung_mask))
+        lower, upper = slice_bootstrap(found, volume.lung_mask, seed=0)
+        print(f"{volume.name}: {values[-1]:.4f} ({lower:.4f} to {upper:.4f} over its slices)")
+    if len(values) > 1:
+        lower, upper = patient_bootstrap(values, seed=0)
+        print(f"mean: {sum(values) / len(values):.4f} ({lower:.4f} to {upper:.4f} over patients)")
+
+
+if __name__ == "__main__":
+    main()
