@@ -7,6 +7,7 @@ random is overwritten before encoding.
 
 from __future__ import annotations
 
+import re
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -53,7 +54,9 @@ SERIES_DESCRIPTIONS: Final[dict[ResultKind, str]] = {
     ResultKind.OVERLAY: "overlay (AI, not for diagnosis)",
 }
 
-_HOUR_MINUTES: Final = 60
+#: Offsets that Timezone Offset From UTC allows (PS3.3 C.12.1.1.8).
+_LEAST_SHIFT: Final = timedelta(hours=-12)
+_GREATEST_SHIFT: Final = timedelta(hours=14)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,8 @@ class Envelope:
     kind: ResultKind
     sop_instance_uid: str
     series_instance_uid: str
-    at: datetime  #: start of the run in the time zone of the source, where it names one
+    at: datetime  #: start of the run, in the time zone of the source where it names one
+    has_source_zone: bool
     algorithms: tuple[Algorithm, ...]
     arguments: dict[str, Any] = field(repr=False)  #: what every highdicom constructor takes
 
@@ -74,7 +78,8 @@ def make_envelope(
     """Collect the header values of one kind of result."""
     run = screening.run
     screened = screening.ranking.selected_series_instance_uid or ""
-    at = _in_zone_of(evidence.header, run.started_at)
+    zone = _zone_of(evidence.header)
+    at = run.started_at if zone is None else run.started_at.astimezone(zone)
     product = product_of(list_algorithms(screening, options))
     sop_instance_uid = instance_uid(run, screened, kind)
     series_instance_uid = result_series_uid(run, screened, kind)
@@ -100,6 +105,7 @@ def make_envelope(
         sop_instance_uid=sop_instance_uid,
         series_instance_uid=series_instance_uid,
         at=at,
+        has_source_zone=zone is not None,
         algorithms=list_algorithms(screening, options),
         arguments=arguments,
     )
@@ -124,6 +130,9 @@ def encode(document: SOPClass, envelope: Envelope) -> ResultObject:
         The document cannot be written, or text would be replaced by question marks.
     """
     _pin(document, envelope.at)
+    if envelope.has_source_zone:
+        # Re-dates the inherited study time too, so it is never written unless the source has it.
+        document.TimezoneOffsetFromUTC = f"{envelope.at:%z}"
     buffer = BytesIO()
     with warnings.catch_warnings():
         # pydicom only warns where it writes "????" for text that the character set cannot hold.
@@ -157,12 +166,11 @@ def _pin(document: SOPClass, at: datetime) -> None:
     document.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
 
 
-def _in_zone_of(header: Dataset, started_at: datetime) -> datetime:
-    """Express a time in Timezone Offset From UTC (0008,0201) of the source, if it has one."""
+def _zone_of(header: Dataset) -> timezone | None:
+    """Read Timezone Offset From UTC (0008,0201), None where the source has none that is valid."""
     offset = str(header.get("TimezoneOffsetFromUTC") or "")
-    if len(offset) != len("+0000") or offset[0] not in "+-" or not offset[1:].isdigit():
-        return started_at
-    minutes = int(offset[1:3]) * _HOUR_MINUTES + int(offset[3:5])
-    return started_at.astimezone(
-        timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes))
-    )
+    if re.fullmatch(r"[+-]\d{4}", offset) is None:
+        return None
+    size = timedelta(hours=int(offset[1:3]), minutes=int(offset[3:]))
+    shift = -size if offset[0] == "-" else size
+    return timezone(shift) if _LEAST_SHIFT <= shift <= _GREATEST_SHIFT else None
