@@ -5,6 +5,7 @@ must be refused, `place_lesions` puts lesions into any lungs, real ones too.
 """
 
 from models.phantom.chest import make_abdomen, make_phantom
+from models.phantom.head import make_head
 from models.phantom.lesions import place_lesions
 from models.phantom.spec import (
     LEFT_LUNG,
@@ -24,6 +25,7 @@ __all__ = [
     "Phantom",
     "PhantomSpec",
     "make_abdomen",
+    "make_head",
     "make_phantom",
     "place_lesions",
     "typical_spec",

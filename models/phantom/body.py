@@ -110,9 +110,10 @@ def _with_breasts(plane: Plane, distance: FloatArray) -> FloatArray:
     for side in SIDES:
         breast = Ellipse(
             side * anatomy.cavity_half_width_mm * 0.62,
-            torso.y_mm - torso.half_y_mm + 14,
-            54 * height**0.3,
+            torso.y_mm - 0.92 * torso.half_y_mm + 8,
+            46 * height**0.4,
             anatomy.breast_mm * height,
+            side * 0.42,
         )
         distance = smooth_union(distance, distance_mm(breast, grid.x_mm, grid.y_mm), 12.0)
     return distance

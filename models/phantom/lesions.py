@@ -31,6 +31,8 @@ MASK_THRESHOLD = 0.2
 _SOLID_HU = 40.0
 #: Inside open bronchi.
 _LUMEN_HU = -930.0
+#: Width of the partial-volume rim of the lungs.
+_SURFACE_MM = 1.1
 #: Brightness of septal lines over ground glass.
 _SEPTUM_HU = 150.0
 
@@ -191,14 +193,18 @@ def apply_lesions(
     share = np.zeros(labels.shape, np.float32)
     target = np.zeros(labels.shape, np.float32)
     lines = np.zeros(labels.shape, np.float32)
+    reach = ndimage.maximum_filter(
+        labels, 2 * max(1, round(_SURFACE_MM / placed.grid.pixel_mm)) + 1
+    )
     for side, lung in enumerate(LUNGS):
         if placed.along[0][index] @ placed.fields.share[side].max(axis=(1, 2)) <= 0:
             continue
-        here = labels == lung
+        # Voxels at the surface hold some air too; the formula spares what is solid in them.
+        here = reach == lung
         share[here] = _full_plane(placed, placed.fields.share[side], index)[here]
         target[here] = _full_plane(placed, placed.target_hu[side], index)[here]
         lines[here] = _full_plane(placed, placed.fields.reticulation[side], index)[here]
-    mask = share > MASK_THRESHOLD
+    mask = (share > MASK_THRESHOLD) & (labels > 0)
     if not share.any():
         return changed, mask
     rows, columns = np.nonzero(share.any(axis=1))[0], np.nonzero(share.any(axis=0))[0]
