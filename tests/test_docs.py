@@ -143,6 +143,15 @@ def test_every_refusal_and_defect_is_explained() -> None:
     assert sorted(explained) == sorted([*NotAnalysedReason, *DefectCode])
 
 
+def test_tutorial_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program of the tutorial writes its study; four slices show it as well as sixty."""
+    (program,) = re.findall(r"```python\n(.+?)```", text_of("docs/tutorial.md"), re.DOTALL)
+    program = program.replace("n_slices=60", "n_slices=4").replace("=256", "=64")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program, "docs/tutorial.md", "exec"), {})  # noqa: S102  our own page
+    assert len(list((tmp_path / "study").iterdir())) == 4
+
+
 # ── the journey ──────────────────────────────────────────────────────────────────────────────
 
 
