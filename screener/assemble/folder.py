@@ -4,7 +4,7 @@ Reads what is there and copies nothing. Every file ends in a study or in ``ignor
 reason, so that nobody wonders where a file went.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -41,6 +41,12 @@ class FolderContents:
     studies: tuple[SpooledStudy, ...]  #: largest first
     n_files: int
     ignored: tuple[tuple[Path, str], ...]  #: path and why it is no instance
+
+    def explain_emptiness(self) -> str:
+        """Say in one sentence why there is no study, with the commonest reasons."""
+        counts = Counter(reason for _, reason in self.ignored)
+        reasons = "; ".join(f"{reason} ({n})" for reason, n in counts.most_common(3))
+        return f"no study in {self.n_files} files" + (f": {reasons}" if reasons else "")
 
 
 @dataclass(frozen=True, slots=True)
