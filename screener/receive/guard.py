@@ -49,6 +49,8 @@ MAX_COMMAND_BYTES = 64 * 1024
 LISTEN_BACKLOG = 128
 #: How long an ended association may keep its network thread, in seconds.
 _THREAD_END_S = 5.0
+#: Stands in the library's request for a UID that is empty; never kept, never answered.
+_ABSENT_UID = "0"
 
 
 def configure_library() -> None:
@@ -153,13 +155,14 @@ class GuardedServer(ThreadedAssociationServer):
 
     limits: ConnectionLimits
     spool: Spool
+    negotiation_timeout_s: float
     read_timeout_s: float
     on_dropped: Callable[[str, str], None]
 
     def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
         """Accept a connection and give it limits of time."""
         connection, address = super().get_request()
-        connection.settimeout(self.read_timeout_s)
+        connection.settimeout(self.negotiation_timeout_s)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return connection, address
@@ -193,7 +196,7 @@ class GuardedRequestHandler(RequestHandler):
             assoc = self._create_association()
             provider = SpoolingProvider(assoc, self.server.spool)
             assoc.dimse = provider
-            bound_reads(assoc, self.server.read_timeout_s)
+            bound_reads(assoc, self.server.negotiation_timeout_s, self.server.read_timeout_s)
             try:
                 evt.trigger(assoc, evt.EVT_CONN_OPEN, {"address": self.client_address})
                 assoc.start()
@@ -251,9 +254,6 @@ class SpoolingProvider(DIMSEServiceProvider):
         if not _is_store_without_file(message):
             return
         command = message.command_set
-        # Without it the library would drop the request without an answer.
-        if command.get("AffectedSOPInstanceUID") is None:
-            command.AffectedSOPInstanceUID = ""
         context = self.assoc._accepted_cx.get(message.context_id)  # noqa: SLF001
         pending = self._spool.begin(
             FileMeta(
@@ -263,6 +263,9 @@ class SpoolingProvider(DIMSEServiceProvider):
                 source_ae_title=str(self.assoc.requestor.ae_title).strip(),
             )
         )
+        # The library drops a request without a UID and never answers; ours gets its 0x0117.
+        if not pending.meta.sop_instance_uid:
+            command.AffectedSOPInstanceUID = _ABSENT_UID
         self._pending.append(pending)
         message._data_set_file = _LibraryFile(pending)  # noqa: SLF001
         message._data_set_path = pending  # noqa: SLF001
@@ -288,12 +291,24 @@ class _LibraryFile:
         """Do nothing: the spool flushes once, when the instance is complete."""
 
 
-def bound_reads(assoc: Association, deadline_s: float) -> None:
-    """Let `assoc` read no PDU that is longer or slower than allowed."""
+def bound_reads(assoc: Association, negotiation_s: float, established_s: float) -> None:
+    """Let `assoc` read no PDU that is longer or slower than allowed.
+
+    Parameters
+    ----------
+    assoc
+        Whose socket is to be bounded.
+    negotiation_s, established_s
+        Deadline of one PDU, in seconds, before and after the association is established.
+    """
     wrapped: Any = assoc.dul.socket
 
     def read(n_bytes: int) -> bytearray:
-        limit = MAX_DATA_PDU_BYTES if assoc.is_established else MAX_NEGOTIATION_PDU_BYTES
+        limit, deadline_s = (
+            (MAX_DATA_PDU_BYTES, established_s)
+            if assoc.is_established
+            else (MAX_NEGOTIATION_PDU_BYTES, negotiation_s)
+        )
         if n_bytes > limit:
             # OSError: the library takes it for a lost connection and closes.
             raise ConnectionError("PDU is longer than allowed")

@@ -29,6 +29,7 @@ from screener.receive.header import (
 )
 from screener.receive.status import (
     CANNOT_UNDERSTAND,
+    INVALID_SOP_INSTANCE,
     MAX_COMMENT_LENGTH,
     OUT_OF_RESOURCES,
     PROCESSING_FAILURE,
@@ -274,6 +275,8 @@ def _called_ae_title_of(event: Event) -> str:
 def _status_of(status: int, comment: str) -> Dataset:
     answer = Dataset()
     answer.Status = status
+    if status == INVALID_SOP_INSTANCE:
+        answer.AffectedSOPInstanceUID = ""  # leaves it out of the answer
     if comment:
         answer.ErrorComment = comment[:MAX_COMMENT_LENGTH]
     return answer

@@ -50,7 +50,7 @@ class ListenerSettings:
     max_pdu_bytes: int = 128 * 1024  #: longest PDU that we announce
     maximum_associations: int = 64
     maximum_associations_per_peer: int = 16  #: per IP address
-    acse_timeout_s: float = 10.0  #: for the association request to come
+    acse_timeout_s: float = 10.0  #: for the association request, and one PDU before it is accepted
     dimse_timeout_s: float = 30.0
     network_timeout_s: float = 30.0  #: an idle association, or one PDU, may take this long
 
@@ -125,6 +125,7 @@ class Listener:
             ) from error
         server.limits = self._limits
         server.spool = self._spool
+        server.negotiation_timeout_s = settings.acse_timeout_s
         server.read_timeout_s = settings.network_timeout_s
         server.on_dropped = self._handlers.on_dropped
         self._server = server

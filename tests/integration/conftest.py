@@ -1,0 +1,186 @@
+"""What integration tests share: a listening node, a test PACS, Orthanc, absent tools."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from screener.demo.test_pacs import DemoPacs
+from screener.receive.handlers import ReceiverHooks
+from screener.receive.scp import Listener, ListenerSettings
+from screener.receive.spool import Spool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from screener.receive.arrival import AssociationNotice, ReceivedInstance, RefusalNotice
+
+#: Longest wait for anything local, in seconds; reached only by a failing test.
+PATIENCE_S = 30.0
+
+
+def require_tool(name: str) -> str:
+    """Give the path of a program; without it skip, but fail where CI promised it."""
+    path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/bin:/usr/local/bin")
+    if path is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{name} is not installed; tests/install-services installs it")
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+def free_port() -> int:
+    """Give a port of this machine that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class RunningListener:
+    """A listener with what it registered and noticed."""
+
+    spool: Spool
+    listener: Listener = field(init=False)
+    registered: list[ReceivedInstance] = field(default_factory=list)
+    notices: list[AssociationNotice | RefusalNotice] = field(default_factory=list)
+    changed: threading.Condition = field(default_factory=threading.Condition)
+    registration_error: Exception | None = None
+
+    @property
+    def port(self) -> int:
+        return self.listener.port
+
+    def register(self, received: ReceivedInstance) -> None:
+        with self.changed:
+            if self.registration_error is not None:
+                raise self.registration_error
+            self.registered.append(received)
+            self.changed.notify_all()
+
+    def observe(self, notice: AssociationNotice | RefusalNotice) -> None:
+        with self.changed:
+            self.notices.append(notice)
+            self.changed.notify_all()
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Wait until something that is registered or noticed makes `condition` true."""
+        with self.changed:
+            assert self.changed.wait_for(condition, PATIENCE_S), self.notices
+
+
+class StartListener(Protocol):
+    """Starts a listener; keywords are those of `ListenerSettings`, and the disk reserve."""
+
+    def __call__(self, *, reserve_bytes: int = 0, **settings: object) -> RunningListener: ...
+
+
+@pytest.fixture
+def start_listener(tmp_path: Path) -> Iterator[StartListener]:
+    """Start listeners on free ports; all are stopped in the end."""
+    running: list[RunningListener] = []
+
+    def start(*, reserve_bytes: int = 0, **settings: object) -> RunningListener:
+        spool = Spool(tmp_path / f"spool-{len(running)}", reserve_bytes)
+        chosen = {"ae_title": "SCREENER", "host": "127.0.0.1", "port": 0, "is_open_to_all": True}
+        node = RunningListener(spool)
+        hooks = ReceiverHooks(node.register, node.observe, now=lambda: datetime.now(UTC))
+        node.listener = Listener(
+            ListenerSettings(**(chosen | settings)),  # type: ignore[arg-type]
+            spool,
+            hooks,
+            b"salt",
+        )
+        node.listener.start()
+        running.append(node)
+        return node
+
+    yield start
+    for node in running:
+        node.listener.stop(drain_s=0)
+
+
+@pytest.fixture
+def pacs(tmp_path: Path) -> Iterator[DemoPacs]:
+    """Run a test PACS on a free port."""
+    with DemoPacs(tmp_path / "pacs", "TESTPACS") as running:
+        yield running
+
+
+@dataclass(frozen=True, slots=True)
+class OrthancServer:
+    """A running Orthanc: knows nobody, lets anybody store, find and be sent to."""
+
+    ae_title: str
+    dicom_port: int
+    rest_port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.rest_port}"
+
+
+@pytest.fixture
+def orthanc(tmp_path: Path) -> Iterator[OrthancServer]:
+    """Run Orthanc on free loopback ports with an empty store."""
+    program = require_tool("Orthanc")
+    server = OrthancServer("ORTHANC", free_port(), free_port())
+    folder = tmp_path / "orthanc"
+    folder.mkdir()
+    configuration = folder / "orthanc.json"
+    configuration.write_text(
+        json.dumps(
+            {
+                "StorageDirectory": str(folder / "store"),
+                "IndexDirectory": str(folder / "store"),
+                "DicomAet": server.ae_title,
+                "DicomPort": server.dicom_port,
+                "HttpPort": server.rest_port,
+                "RemoteAccessAllowed": False,
+                "AuthenticationEnabled": False,
+                "DicomAlwaysAllowFind": True,
+                "DicomCheckCalledAet": False,
+                "TcpNoDelay": True,
+            }
+        ),
+        encoding="utf-8",
+    )
+    process = subprocess.Popen(
+        [program, str(configuration)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    started = threading.Event()
+    lines: list[str] = []
+
+    def read_log() -> None:
+        assert process.stderr is not None
+        for line in process.stderr:
+            lines.append(line)
+            if "Orthanc has started" in line:
+                started.set()
+
+    reader = threading.Thread(target=read_log)
+    reader.start()
+    try:
+        if not started.wait(PATIENCE_S):
+            pytest.fail(f"Orthanc did not start: {''.join(lines)[-2000:]}")
+        yield server
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE_S)
+        process.kill()
+        process.wait()
+        reader.join()
+        if process.stderr is not None:
+            process.stderr.close()
