@@ -1,5 +1,6 @@
 """Export a network to ONNX and show that ONNX Runtime computes the same."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -40,17 +41,23 @@ def export_graph(
         name: {axis: axes[label] for axis, label in named.items()}
         for name, named in dynamic.items()
     }
-    program = torch.onnx.export(
-        network.eval(),
-        tuple(examples.values()),
-        input_names=list(examples),
-        output_names=list(outputs),
-        dynamic_shapes=shapes,
-        opset_version=OPSET,
-        dynamo=True,
-        optimize=True,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        # The exporter warns of deprecated parts of torch that it uses itself.
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", category)
+        # Two inputs share the batch axis on purpose.
+        warnings.filterwarnings("ignore", message="# The axis name", category=UserWarning)
+        program = torch.onnx.export(
+            network.eval(),
+            tuple(examples.values()),
+            input_names=list(examples),
+            output_names=list(outputs),
+            dynamic_shapes=shapes,
+            opset_version=OPSET,
+            dynamo=True,
+            optimize=True,
+            verbose=False,
+        )
     if program is None:
         raise RuntimeError("torch.onnx.export gave no program; the dynamo exporter is required")
     path = folder / GRAPH_FILE

@@ -1,0 +1,117 @@
+"""Networks look where they should; exported graphs compute what torch computes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from models.manifest import HuWindow, read_manifest  # noqa: E402
+from models.registry import SHIPPED_MODELS, open_model_folder, verify_model  # noqa: E402
+from models.session import LungSegmenter, Provider, SliceClassifier  # noqa: E402
+from models.training.manifest_writer import manifest_text, write_manifest  # noqa: E402
+from models.training.networks import (  # noqa: E402
+    AttentionUNet,
+    InputGrid,
+    LungGraph,
+    SliceGraph,
+    SliceNetwork,
+    crop_boxes,
+    normalise_hu,
+    shares,
+)
+from models.training.package import package_lungs, package_slices  # noqa: E402
+
+WINDOW = HuWindow(-1000.0, 200.0)
+
+
+def test_normalised_hu_span_minus_one_to_one() -> None:
+    """The window's ends become -1 and 1; beyond is clipped."""
+    hu = torch.tensor([-3000.0, -1000.0, -400.0, 200.0, 3000.0])
+    assert normalise_hu(hu, WINDOW).tolist() == [-1.0, -1.0, 0.0, 1.0, 1.0]
+
+
+def test_crop_of_even_box_is_its_block_mean() -> None:
+    """A box of twice the grid gives the mean of 2 by 2 pixels, exactly."""
+    image = torch.arange(64.0).view(1, 1, 8, 8)
+    crop = crop_boxes(image, torch.tensor([[2.0, 0.0, 6.0, 8.0]]), 4)
+    columns = image[0, 0, 2:6].reshape(4, 4, 2).mean(dim=2)
+    assert torch.allclose(crop[0, 0], columns, atol=1e-4)
+
+
+def test_crop_of_box_beyond_the_image_repeats_its_border() -> None:
+    """A jittered box may reach outside; the border pixel stands for what is there."""
+    image = torch.full((1, 1, 8, 8), 3.0)
+    crop = crop_boxes(image, torch.tensor([[-4.0, -4.0, 12.0, 12.0]]), 4)
+    assert torch.allclose(crop, torch.full((1, 1, 4, 4), 3.0))
+
+
+def test_shares_do_not_tell_left_from_right() -> None:
+    """Which lung is affected is no hint at the cause."""
+    weight = torch.zeros(1, 1, 8, 8)
+    weight[:, :, 2:4, :3] = 1.0
+    assert torch.equal(shares(weight), shares(weight.flip(3)))
+    assert shares(weight)[0].tolist() == [10.0 * 6 / 32, 0.0, 1.0]
+
+
+def test_lesion_map_is_taught_by_lesion_masks_alone() -> None:
+    """The class loss does not reach the lesion head through the map."""
+    network = SliceNetwork((4, 4, 8, 8), 3)
+    classes, _ = network(torch.randn(2, 1, 32, 32))
+    classes.sum().backward()
+    assert network.lesion.weight.grad is None
+    assert network.stem[1][0].weight.grad is not None
+
+
+def test_packaged_lungs_compute_what_torch_computes(tmp_path: Path) -> None:
+    """Export, pin, open and compare; the folder holds nothing from training."""
+    torch.manual_seed(3)
+    network = AttentionUNet((4, 8, 8))
+    template = SHIPPED_MODELS / "lung_segmentation"
+    largest = package_lungs(network, InputGrid(WINDOW, 64), template=template, folder=tmp_path)
+    assert largest < 1e-4
+    folder = open_model_folder(tmp_path)
+    assert verify_model(folder) == folder.manifest.sha256
+    assert folder.manifest.hu_window == WINDOW
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["manifest.toml", "model.onnx"]
+    content = folder.graph.read_bytes()
+    assert b"models/training" not in content
+    assert b".py" not in content
+    hu = np.random.default_rng(0).integers(-1100, 300, (3, 90, 70)).astype(np.int16)
+    session = LungSegmenter(folder, provider=Provider.CPU, threads=1)
+    with torch.inference_mode():
+        expected = LungGraph(network, InputGrid(WINDOW, 64)).eval()(torch.from_numpy(hu)).numpy()
+    np.testing.assert_allclose(session.logits(hu), expected, atol=1e-4)
+
+
+def test_packaged_slices_compute_what_torch_computes(tmp_path: Path) -> None:
+    """Class logits and lesion map agree at a size that the export did not see."""
+    torch.manual_seed(4)
+    network = SliceNetwork((4, 4, 8, 8), 3)
+    template = SHIPPED_MODELS / "slice_classifier"
+    grid = InputGrid(WINDOW, 32)
+    assert package_slices(network, grid, template=template, folder=tmp_path) < 1e-4
+    session = SliceClassifier(open_model_folder(tmp_path), provider=Provider.CPU, threads=1)
+    hu = np.random.default_rng(1).integers(-1100, 300, (1, 90, 70)).astype(np.int16)
+    boxes = np.float32([[5, 6, 77.5, 60]])
+    with torch.inference_mode():
+        classes, lesion = SliceGraph(network, grid).eval()(
+            torch.from_numpy(hu), torch.from_numpy(boxes)
+        )
+    np.testing.assert_allclose(session.logits(hu, boxes), classes.numpy(), atol=1e-4)
+    np.testing.assert_allclose(session.lesion_logits(hu, boxes), lesion.numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["lung_segmentation", "slice_classifier"])
+def test_manifest_written_reads_back_the_same(name: str, tmp_path: Path) -> None:
+    """Quotes, backslashes and signs survive the way through TOML."""
+    manifest = replace(
+        read_manifest(SHIPPED_MODELS / name), summary='A "quoted" \\ path, α ≥ 0.7 – done'
+    )
+    (tmp_path / "model.onnx").write_bytes(b"any bytes")
+    written = write_manifest(tmp_path, manifest)
+    assert read_manifest(tmp_path) == written
+    assert replace(written, sha256=manifest.sha256) == manifest
+    assert manifest_text(written) == (tmp_path / "manifest.toml").read_text(encoding="utf-8")
