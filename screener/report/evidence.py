@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,10 @@ class StudyEvidence:
     modality: str
     instances: tuple[InstanceReference, ...]  #: each SOP Instance UID once per series
     ambiguous_uids: frozenset[str]  #: SOP Instance UIDs that name several contents
+
+    def copy_header(self) -> Dataset:
+        """Give a header of one's own: data sets share elements when they are merely updated."""
+        return deepcopy(self.header)
 
     def cite(self, source: SliceSource) -> SliceReference | None:
         """Give the reference to a slice, None where no reference would name this slice alone."""

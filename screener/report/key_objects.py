@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
-from pydicom import Dataset
 
 from screener.domain import Decision
 from screener.report import codes
@@ -13,6 +12,8 @@ from screener.report.key_slices import select_key_slices
 from screener.report.wording import SHORT_DISCLAIMER, say_outcome
 
 if TYPE_CHECKING:
+    from pydicom import Dataset
+
     from screener.domain import Screening
     from screener.report.envelope import Envelope
     from screener.report.evidence import InstanceReference, SliceReference, StudyEvidence
@@ -71,8 +72,7 @@ def build_key_objects(
 
 
 def _source(evidence: StudyEvidence, instance: InstanceReference) -> Dataset:
-    source = Dataset()
-    source.update(evidence.header)
+    source = evidence.copy_header()
     source.SeriesInstanceUID = instance.series_instance_uid
     source.SOPClassUID = instance.sop_class_uid
     source.SOPInstanceUID = instance.sop_instance_uid

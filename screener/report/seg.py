@@ -157,9 +157,8 @@ def _plane_sources(volume: Volume, evidence: StudyEvidence) -> list[Dataset]:
     """
     sources = []
     for index, one in enumerate(volume.slices):
-        source = Dataset()
-        if index == 0:
-            source.update(evidence.header)
+        # highdicom inherits from the first and takes only the place from the others.
+        source = evidence.copy_header() if index == 0 else Dataset()
         source.StudyInstanceUID = evidence.header.StudyInstanceUID
         source.SeriesInstanceUID = volume.series_instance_uid
         source.SOPClassUID = CTImageStorage
