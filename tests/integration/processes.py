@@ -11,16 +11,19 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
-#: Where Debian keeps servers that are not on an ordinary user's PATH.
-SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
+#: Where Debian keeps tools and servers, then PATH, then this environment: pynetdicom installs
+#: programs of the same names as DCMTK's there.
+SYSTEM_PATH = os.pathsep.join(
+    ("/usr/bin", "/usr/sbin", os.environ.get("PATH", ""), str(Path(sys.executable).parent))
+)
 #: How often a condition is looked at, in seconds.
 LOOK_EVERY_S = 0.1
 
