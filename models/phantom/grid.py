@@ -157,16 +157,49 @@ def ellipse_outside(field_to_cut: FloatArray, grid: Grid, ellipse: Ellipse) -> N
     np.minimum(view, 1 - soft_inside(distance, grid.pixel_mm), out=view)
 
 
-def resize_matrix(n_fine: int, n_coarse: int) -> FloatArray:
-    """Give the ``(n_fine, n_coarse)`` matrix of linear interpolation, edges held."""
-    position = (np.arange(n_fine) + 0.5) * n_coarse / n_fine - 0.5
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """Linear interpolation along one axis, from coarse samples to fine ones.
+
+    Indexing instead of matrices: threads of a linear algebra library that wait for each other
+    make small products very slow on a busy machine.
+    """
+
+    low: NDArray[np.intp] = field(repr=False)  #: (n fine,), index of the sample before
+    high: NDArray[np.intp] = field(repr=False)  #: of the sample after
+    share: FloatArray = field(repr=False)  #: weight of the sample after, 0 to 1
+
+
+def axis_at(position: NDArray[np.floating], n_coarse: int) -> Axis:
+    """Interpolate at fractional sample positions, edges held."""
     position = np.clip(position, 0, n_coarse - 1)
-    low = np.minimum(position.astype(int), max(n_coarse - 2, 0))
-    share = position - low
-    matrix = np.zeros((n_fine, n_coarse), np.float32)
-    matrix[np.arange(n_fine), low] = 1 - share
-    matrix[np.arange(n_fine), np.minimum(low + 1, n_coarse - 1)] += share
-    return matrix
+    low = np.floor(position).astype(np.intp)
+    high = np.minimum(low + 1, n_coarse - 1)
+    return Axis(low, high, np.asarray(position - low, np.float32))
+
+
+def resize_axis(n_fine: int, n_coarse: int) -> Axis:
+    """Spread coarse samples evenly over the same extent."""
+    return axis_at((np.arange(n_fine) + 0.5) * n_coarse / n_fine - 0.5, n_coarse)
+
+
+Axes = tuple[Axis, Axis, Axis]
+
+
+def layer_between(coarse: FloatArray, axes: Axes, slice_index: int) -> FloatArray:
+    """Give one plane, still coarse in rows and columns."""
+    along = axes[0]
+    low, high = coarse[along.low[slice_index]], coarse[along.high[slice_index]]
+    return np.asarray(low + along.share[slice_index] * (high - low))
+
+
+def interpolated_plane(coarse: FloatArray, axes: Axes, slice_index: int) -> FloatArray:
+    """Give one plane of a coarse field, ``(rows, columns)``."""
+    layer = layer_between(coarse, axes, slice_index)
+    _, rows, columns = axes
+    layer = layer[rows.low] + rows.share[:, None] * (layer[rows.high] - layer[rows.low])
+    before = layer[:, columns.low]
+    return np.asarray(before + columns.share * (layer[:, columns.high] - before), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,18 +207,15 @@ class SmoothNoise:
     """A random field of unit variance, stored coarse and read plane by plane."""
 
     coarse: FloatArray = field(repr=False)  #: (coarse slices, coarse rows, coarse columns)
-    along_slices: FloatArray = field(repr=False)
-    along_rows: FloatArray = field(repr=False)
-    along_columns: FloatArray = field(repr=False)
+    axes: Axes = field(repr=False)
 
     def plane(self, slice_index: int) -> FloatArray:
         """Give one plane, ``(rows, columns)``."""
-        layer = np.tensordot(self.along_slices[slice_index], self.coarse, axes=1)
-        return np.asarray(self.along_rows @ layer @ self.along_columns.T, np.float32)
+        return interpolated_plane(self.coarse, self.axes, slice_index)
 
     def volume(self) -> FloatArray:
         """Give the whole field, ``(slices, rows, columns)``."""
-        return np.stack([self.plane(index) for index in range(len(self.along_slices))])
+        return np.stack([self.plane(index) for index in range(len(self.axes[0].low))])
 
 
 def smooth_noise(
@@ -204,5 +234,7 @@ def smooth_noise(
     coarse = ndimage.gaussian_filter(coarse, 0.8)
     coarse -= coarse.mean()
     coarse /= max(float(coarse.std()), 1e-6)
-    matrices = [resize_matrix(fine, rough) for fine, rough in zip(shape, coarse_shape, strict=True)]
-    return SmoothNoise(coarse, *matrices)
+    slices, rows, columns = (
+        resize_axis(fine, rough) for fine, rough in zip(shape, coarse_shape, strict=True)
+    )
+    return SmoothNoise(coarse, (slices, rows, columns))

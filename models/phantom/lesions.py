@@ -16,7 +16,15 @@ import numpy as np
 from scipy import ndimage
 
 from models.phantom.consolidation import consolidation_fields
-from models.phantom.grid import FloatArray, Grid, make_grid
+from models.phantom.grid import (
+    Axes,
+    FloatArray,
+    Grid,
+    axis_at,
+    interpolated_plane,
+    layer_between,
+    make_grid,
+)
 from models.phantom.ground_glass import ground_glass_fields
 from models.phantom.lesion_field import LUNGS, CoarseLungs, LesionFields, coarse_lungs
 from models.phantom.spec import Pattern
@@ -39,11 +47,11 @@ _SEPTUM_HU = 150.0
 
 @dataclass(frozen=True, slots=True)
 class PlacedLesions:
-    """Lesion fields together with the matrices that bring them to the full grid."""
+    """Lesion fields and how they reach the full grid."""
 
     fields: LesionFields = field(repr=False)
     target_hu: FloatArray = field(repr=False)  #: coarse, (2, slices, rows, columns)
-    along: tuple[FloatArray, FloatArray, FloatArray] = field(repr=False)
+    axes: Axes = field(repr=False)
     bronchograms: Tubes | None = field(repr=False)
     grid: Grid = field(repr=False)  #: array millimetres
     slice_spacing_mm: float
@@ -145,7 +153,7 @@ def draw_lesions(
     return PlacedLesions(
         fields=fields,
         target_hu=fields.target_hu,
-        along=_matrices(lungs, lung_labels.shape),
+        axes=_axes(lungs, lung_labels.shape),
         bronchograms=join_tubes(fields.bronchograms) if fields.bronchograms else None,
         grid=make_grid(rows, columns, pixel_mm, offset_mm),
         slice_spacing_mm=spacing_mm[0],
@@ -154,25 +162,13 @@ def draw_lesions(
     )
 
 
-def _matrices(
-    lungs: CoarseLungs, shape: tuple[int, ...]
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Give linear interpolation from every stride-th sample to all, per axis."""
-    matrices = []
-    for n_fine, n_coarse, stride in zip(shape, lungs.labels.shape, lungs.strides, strict=True):
-        position = np.minimum(np.arange(n_fine) / stride, n_coarse - 1)
-        low = np.floor(position).astype(int)
-        matrix = np.zeros((n_fine, n_coarse), np.float32)
-        matrix[np.arange(n_fine), low] = 1 - (position - low)
-        matrix[np.arange(n_fine), np.minimum(low + 1, n_coarse - 1)] += position - low
-        matrices.append(matrix)
-    return matrices[0], matrices[1], matrices[2]
-
-
-def _full_plane(placed: PlacedLesions, coarse: FloatArray, index: int) -> FloatArray:
-    """Interpolate one plane of a coarse field, ``(rows, columns)``."""
-    layer = np.tensordot(placed.along[0][index], coarse, axes=1)
-    return np.asarray(placed.along[1] @ layer @ placed.along[2].T, np.float32)
+def _axes(lungs: CoarseLungs, shape: tuple[int, ...]) -> Axes:
+    """Interpolate from every stride-th sample to all."""
+    slices, rows, columns = (
+        axis_at(np.arange(n_fine) / stride, n_coarse)
+        for n_fine, n_coarse, stride in zip(shape, lungs.labels.shape, lungs.strides, strict=True)
+    )
+    return slices, rows, columns
 
 
 def apply_lesions(
@@ -197,13 +193,13 @@ def apply_lesions(
         labels, 2 * max(1, round(_SURFACE_MM / placed.grid.pixel_mm)) + 1
     )
     for side, lung in enumerate(LUNGS):
-        if placed.along[0][index] @ placed.fields.share[side].max(axis=(1, 2)) <= 0:
+        if layer_between(placed.fields.share[side], placed.axes, index).max() <= 0:
             continue
         # Voxels at the surface hold some air too; the formula spares what is solid in them.
         here = reach == lung
-        share[here] = _full_plane(placed, placed.fields.share[side], index)[here]
-        target[here] = _full_plane(placed, placed.target_hu[side], index)[here]
-        lines[here] = _full_plane(placed, placed.fields.reticulation[side], index)[here]
+        share[here] = interpolated_plane(placed.fields.share[side], placed.axes, index)[here]
+        target[here] = interpolated_plane(placed.target_hu[side], placed.axes, index)[here]
+        lines[here] = interpolated_plane(placed.fields.reticulation[side], placed.axes, index)[here]
     mask = (share > MASK_THRESHOLD) & (labels > 0)
     if not share.any():
         return changed, mask
