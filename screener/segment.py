@@ -55,6 +55,8 @@ class ChestRules:
     aerated_hu: int = -500
     least_aerated_share: float = 0.15
     least_slice_area_mm2: float = 1_000.0  #: a slice with less is no lung-bearing slice here
+    bone_hu: int = 250
+    least_bone_ml: float = 25.0  #: ribs and spine; water phantoms with air in them have none
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,13 @@ def check_chest(lungs: LungMask, volume: Volume, rules: ChestRules) -> None:
             f"{aerated_share:.0%} of what looked like lungs is below {rules.aerated_hu} HU, "
             f"at least {rules.least_aerated_share:.0%} of a lung is",
         )
+    bone_ml = _bone_ml(volume, rules.bone_hu)
+    if bone_ml < rules.least_bone_ml:
+        raise NotAnalysable(
+            NotAnalysedReason.NOT_A_CHEST,
+            f"{bone_ml:.0f} ml of bone (above {rules.bone_hu} HU) were found, a chest has at "
+            f"least {rules.least_bone_ml:.0f} ml",
+        )
     smaller_ml = min(lungs.right_volume_ml, lungs.left_volume_ml)
     if smaller_ml < rules.least_lung_ml:
         raise NotAnalysable(
@@ -217,6 +226,12 @@ def _aerated_share(lungs: LungMask, volume: Volume, aerated_hu: int) -> float:
         return 0.0
     values = volume.volume_hu[:, ::2, ::2][inside]
     return float(np.count_nonzero(values < aerated_hu)) / n_inside
+
+
+def _bone_ml(volume: Volume, bone_hu: int) -> float:
+    """Volume above a threshold; every second row and column is enough to tell."""
+    n_voxels = int(np.count_nonzero(volume.volume_hu[:, ::2, ::2] > bone_hu))
+    return 4.0 * n_voxels * float(np.prod(volume.spacing_mm)) / 1000.0
 
 
 def _extent_mm(lungs: LungMask, volume: Volume, rules: ChestRules) -> float:
