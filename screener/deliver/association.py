@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pydicom.config
 from pynetdicom import AE, _config, evt
+from pynetdicom.transport import AssociationSocket
 
 from screener.errors import DestinationRefused, DestinationUnavailable
 from screener.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -53,12 +54,7 @@ def associated(
     DestinationRefused
         The node speaks another protocol version or application context.
     """
-    # Files go out as they are, byte for byte, instead of decoded and encoded again.
-    _config.STORE_SEND_CHUNKED_DATASET = True
-    _config.LOG_RESPONSE_IDENTIFIERS = False
-    _config.LOG_REQUEST_IDENTIFIERS = False
-    _config.LOG_HANDLER_LEVEL = "none"
-    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    _configure_library()
     connected: list[str] = []
 
     def on_connected(event: Event) -> None:
@@ -84,6 +80,28 @@ def associated(
 def describe(node: Destination | QueryNode) -> str:
     """Name a node in an error: title and address, so that a person can find it."""
     return f"{node.ae_title} at {node.host}:{node.port}"
+
+
+def _configure_library() -> None:
+    """Set the process-wide switches of the libraries."""
+    # Files go out as they are, byte for byte, instead of decoded and encoded again.
+    _config.STORE_SEND_CHUNKED_DATASET = True
+    _config.LOG_RESPONSE_IDENTIFIERS = False
+    _config.LOG_REQUEST_IDENTIFIERS = False
+    _config.LOG_HANDLER_LEVEL = "none"
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    # The library leaves a socket open that never got connected.
+    library: Any = AssociationSocket
+    library._shutdown_socket = _shut_down_and_close  # noqa: SLF001
+
+
+def _shut_down_and_close(wrapped: AssociationSocket) -> None:
+    connection = wrapped.socket
+    if connection is None:
+        return
+    with suppress(OSError):  # it may be closed, or never connected
+        connection.shutdown(socket.SHUT_RDWR)
+    connection.close()
 
 
 def _application_entity(node: Destination | QueryNode) -> AE:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 from pynetdicom.presentation import PresentationContext, build_context
 
@@ -43,6 +44,10 @@ _OUT_OF_RESOURCES = range(0xA700, 0xA800)
 #: Refusals that have passed when the node is well again: processing failure (0x0110),
 #: not authorized (0x0124, mended at the node) and duplicate invocation or resource limits.
 _WORTH_RETRYING = frozenset({0x0110, 0x0124, 0x0210, 0x0213})
+
+
+_NO_ANSWER = "No answer: the connection was lost, aborted or too slow."
+_ENDED_BEFORE = "The association ended before it."
 
 
 class Outcome(StrEnum):
@@ -94,15 +99,37 @@ def store_objects(
     DestinationRefused
         The node speaks another protocol.
     """
-    if not objects:
-        return ()
+    if not any(_transfer_syntax_uid(one.path) for one in objects):
+        return tuple(_unreadable(one) for one in objects)
     with associated(destination, _contexts_for(objects)) as assoc:
-        return tuple(_store(assoc, one) for one in objects)
+        return _store_in_order(assoc, objects)
+
+
+def _store_in_order(
+    assoc: Association, objects: Sequence[DeliverableObject]
+) -> tuple[InstanceStatus, ...]:
+    statuses: list[InstanceStatus] = []
+    for one in objects:
+        last = statuses[-1] if statuses else None
+        if last and last.outcome is Outcome.RETRY and last.status is None:
+            # Asking again over a dead association would only wait for its time limit.
+            statuses.append(_unsent(one))
+        else:
+            statuses.append(_store(assoc, one))
+    return tuple(statuses)
+
+
+def _unsent(one: DeliverableObject) -> InstanceStatus:
+    return InstanceStatus(one.sop_instance_uid, None, Outcome.RETRY, _ENDED_BEFORE)
 
 
 def _contexts_for(objects: Sequence[DeliverableObject]) -> list[PresentationContext]:
     """Propose each class once as it is encoded, and once in what every node must accept."""
-    pairs = {(one.sop_class_uid, _transfer_syntax_uid(one.path)): None for one in objects}
+    pairs = {
+        (one.sop_class_uid, syntax): None
+        for one in objects
+        if (syntax := _transfer_syntax_uid(one.path))
+    }
     pairs |= {
         (sop_class_uid, IMPLICIT_VR_LITTLE_ENDIAN): None
         for sop_class_uid, transfer_syntax_uid in tuple(pairs)
@@ -112,10 +139,24 @@ def _contexts_for(objects: Sequence[DeliverableObject]) -> list[PresentationCont
 
 
 def _transfer_syntax_uid(path: Path) -> str:
-    return str(dcmread(path, specific_tags=[], stop_before_pixels=True).file_meta.TransferSyntaxUID)
+    """Read how a stored file is encoded; empty where there is no such file any more."""
+    try:
+        meta = dcmread(path, specific_tags=[], stop_before_pixels=True).file_meta
+    except (OSError, InvalidDicomError):
+        return ""
+    return str(meta.get("TransferSyntaxUID", ""))
+
+
+def _unreadable(one: DeliverableObject) -> InstanceStatus:
+    return InstanceStatus(
+        one.sop_instance_uid, None, Outcome.REFUSED, "Our own file is missing or unreadable."
+    )
 
 
 def _store(assoc: Association, one: DeliverableObject) -> InstanceStatus:
+    transfer_syntax_uid = _transfer_syntax_uid(one.path)
+    if not transfer_syntax_uid:
+        return _unreadable(one)
     accepted = {
         str(context.transfer_syntax[0])
         for context in assoc.accepted_contexts
@@ -123,13 +164,13 @@ def _store(assoc: Association, one: DeliverableObject) -> InstanceStatus:
     }
     if not accepted:
         return _without_context(one)
-    if not assoc.is_established:
-        return InstanceStatus(
-            one.sop_instance_uid, None, Outcome.RETRY, "The association ended before it."
-        )
-    if _transfer_syntax_uid(one.path) in accepted:
-        return _read_status(one, assoc.send_c_store(one.path))
-    return _read_status(one, assoc.send_c_store(_in_implicit_vr(one.path)))
+    is_as_stored = transfer_syntax_uid in accepted
+    dataset = one.path if is_as_stored else _in_implicit_vr(one.path)
+    try:
+        return _read_status(one, assoc.send_c_store(dataset))
+    except RuntimeError:
+        # The library's word for an association that is over, whoever noticed first.
+        return _unsent(one)
 
 
 def _in_implicit_vr(path: Path) -> Dataset:
@@ -157,12 +198,7 @@ def _without_context(one: DeliverableObject) -> InstanceStatus:
 
 def _read_status(one: DeliverableObject, answer: Dataset) -> InstanceStatus:
     if "Status" not in answer:
-        return InstanceStatus(
-            one.sop_instance_uid,
-            None,
-            Outcome.RETRY,
-            "No answer: the connection was lost, aborted or too slow.",
-        )
+        return InstanceStatus(one.sop_instance_uid, None, Outcome.RETRY, _NO_ANSWER)
     status = int(answer.Status)
     return InstanceStatus(one.sop_instance_uid, status, outcome_of(status), _comment(answer))
 
