@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING
 
 from screener.domain import ResultKind, ResultObject
 from screener.errors import ReportError
-from screener.report.envelope import encode, make_envelope, tolerate_source_values
+from screener.report.envelope import (
+    encode,
+    make_envelope,
+    say_without_identity,
+    tolerate_source_values,
+)
 from screener.report.evidence import gather_evidence
 from screener.report.key_objects import build_key_objects, cite_key_slices
 from screener.report.options import ReportOptions
@@ -53,7 +58,8 @@ def build_results(
             return _build(screening, evidence, chosen)
         except (ValueError, TypeError, AttributeError) as error:
             # What highdicom raises for values it cannot write; the run shows the text.
-            raise ReportError(f"results cannot be built: {error}") from error
+            reason = say_without_identity(error, evidence.header)
+            raise ReportError(f"results cannot be built: {reason}") from error
 
 
 def _build(

@@ -117,8 +117,20 @@ def tolerate_source_values() -> Iterator[None]:
 
     Our own values are checked by the conformance tests, not by pydicom at run time.
     """
-    with config.disable_value_validation():
+    with config.disable_value_validation(), warnings.catch_warnings():
+        # highdicom doubts names without a caret, and quotes them: they may not reach a log.
+        warnings.filterwarnings("ignore", message="The string .* is unlikely to represent")
         yield
+
+
+def say_without_identity(error: Exception, header: Dataset) -> str:
+    """Say what a library complained about, unless its words quote the patient."""
+    text = str(error)
+    for keyword in ("PatientName", "PatientID", "PatientBirthDate"):
+        value = str(header.get(keyword) or "")
+        if value and value in text:
+            return f"{type(error).__name__} on a value of the patient"
+    return f"{type(error).__name__}: {text}"
 
 
 def encode(document: SOPClass, envelope: Envelope) -> ResultObject:
@@ -140,7 +152,8 @@ def encode(document: SOPClass, envelope: Envelope) -> ResultObject:
         try:
             dcmwrite(buffer, document, enforce_file_format=True)
         except (UserWarning, UnicodeError, ValueError, TypeError) as error:
-            raise ReportError(f"{envelope.kind.value} cannot be written: {error}") from error
+            reason = say_without_identity(error, document)
+            raise ReportError(f"{envelope.kind.value} cannot be written: {reason}") from error
     return ResultObject(
         kind=envelope.kind,
         sop_class_uid=str(document.SOPClassUID),

@@ -232,18 +232,22 @@ def _cite_series(
     document: Segmentation, volume: Volume, citations: list[SliceReference | None]
 ) -> None:
     cited = dict.fromkeys(citation.instance for citation in citations if citation is not None)
+    # Written by highdicom with place holders, at the root and by series.
+    del document.SourceImageSequence
     if not cited:
         del document.ReferencedSeriesSequence
         return
     series = Dataset()
     series.SeriesInstanceUID = volume.series_instance_uid
-    series.ReferencedInstanceSequence = []
-    for instance in cited:
-        item = Dataset()
-        item.ReferencedSOPClassUID = instance.sop_class_uid
-        item.ReferencedSOPInstanceUID = instance.sop_instance_uid
-        series.ReferencedInstanceSequence.append(item)
+    series.ReferencedInstanceSequence = [_reference(instance) for instance in cited]
     document.ReferencedSeriesSequence = [series]
+
+
+def _reference(instance: InstanceReference) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = instance.sop_class_uid
+    item.ReferencedSOPInstanceUID = instance.sop_instance_uid
+    return item
 
 
 def _pin_dimensions(document: Segmentation, envelope: Envelope) -> None:

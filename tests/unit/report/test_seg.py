@@ -77,6 +77,17 @@ def test_each_frame_cites_the_slice_it_was_drawn_on(study: SpooledStudy) -> None
     assert sorted(listed) == sorted(by_z.values())
 
 
+@pytest.mark.parametrize("uid", [None, "", "1.2.3"])
+def test_nothing_is_cited_that_does_not_exist(tmp_path: Path, uid: str | None) -> None:
+    """No reference of the segmentation names an instance that the study does not hold."""
+    changes = {} if uid is None else {"SOPInstanceUID": uid}
+    study = write_study(tmp_path, 6, **changes)
+    document = segmentation_of(make_screening(study), study)
+    cited = {str(one.value) for one in document.iterall() if one.tag == 0x00081155}
+    held = {one.sop_instance_uid for one in study.instances}
+    assert cited == (held if uid is None else set())
+
+
 def test_frames_of_a_multi_frame_source_are_cited_by_number(tmp_path: Path) -> None:
     """An enhanced source is cited as one instance with frame numbers."""
     study = write_study(tmp_path, 1, SOPClassUID="1.2.840.10008.5.1.4.1.1.2.1")
