@@ -145,6 +145,7 @@ def retry_delivery(
     with held(database, claim) as (session, delivery):
         _write_statuses(session, claim, statuses)
         retry_or_bury(session, delivery, detail, now, policy)
+        _roll_up(session, claim.run_id, now)
         return delivery.state
 
 
@@ -166,6 +167,7 @@ def fail_delivery(
     with held(database, claim) as (session, delivery):
         _write_statuses(session, claim, statuses)
         bury(session, delivery, detail, now)
+        _roll_up(session, claim.run_id, now)
 
 
 # ── shared with the sweep ────────────────────────────────────────────────────────────────────
@@ -248,7 +250,7 @@ def _write_statuses(
 
 
 def _roll_up(session: Session, run_id: str, now: datetime) -> None:
-    """Advance the run when all its destinations have; the study is locked by the caller."""
+    """Let the run stand where its destinations do; the study is locked by the caller."""
     session.flush()
     run = session.get_one(Run, run_id)
     if run.state not in {RunState.REPORTED, RunState.DELIVERED}:
@@ -258,6 +260,9 @@ def _roll_up(session: Session, run_id: str, now: datetime) -> None:
         run.state = RunState.CONFIRMED
         run.delivered_at = run.delivered_at or now
         run.confirmed_at = now
-    elif all(state in ARRIVED for state in states) and run.state is RunState.REPORTED:
+    elif all(state in ARRIVED for state in states):
         run.state = RunState.DELIVERED
-        run.delivered_at = now
+        run.delivered_at = run.delivered_at or now
+    else:  # also back again, where a destination forgot what it had taken
+        run.state = RunState.REPORTED
+        run.delivered_at = None

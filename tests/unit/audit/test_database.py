@@ -92,10 +92,15 @@ def test_sqlite_is_durable_and_strict(database: Database) -> None:
 
 def test_begin_rolls_back_on_any_error(database: Database) -> None:
     """A deed that fails half way leaves nothing."""
-    with pytest.raises(RuntimeError), database.begin() as session:
-        session.add(Model(**MODEL, first_used_at=NOW))
-        session.flush()
-        raise RuntimeError
+
+    def fail_half_way() -> None:
+        with database.begin() as session:
+            session.add(Model(**MODEL, first_used_at=NOW))
+            session.flush()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
     with database.session() as session:
         assert session.scalars(select(Model)).all() == []
 

@@ -211,14 +211,16 @@ def test_confirmation_left_open_is_taken_up_again(database: Database) -> None:
 
 
 def test_forgetful_destination_gets_it_again(database: Database) -> None:
-    """A PACS that lost what it had taken gets the same bytes again."""
-    report_to(database, "pacs")
+    """A PACS that lost what it had taken gets the same bytes again; the run steps back."""
+    run_id = report_to(database, "pacs")
     send(database)
+    assert states(database, run_id)[0] is RunState.DELIVERED
     asked = claim_confirmation(database, ["pacs"], "s1", LEASE_S, after(900))
     assert asked is not None
     forgotten = [ObjectStatus(one.sop_instance_uid, None, "forgotten") for one in asked.objects]
     state = retry_delivery(database, asked, "listed none", after(901), PATIENCE, statuses=forgotten)
     assert state is DeliveryState.RETRYING
+    assert states(database, run_id) == (RunState.REPORTED, [DeliveryState.RETRYING])
     again = take(database, seconds=920)
     assert {one.last_outcome for one in again.objects} == {"forgotten"}
 
