@@ -211,7 +211,8 @@ def apply_lesions(
     if placed.bronchograms is not None:
         z_mm = index * placed.slice_spacing_mm
         lumen = tube_occupancy(placed.bronchograms, placed.grid, z_mm, placed.slice_spacing_mm)
-        changed += lumen * _solid_share(share) * (_LUMEN_HU - changed)
+        lumen *= _solid_share(share) * (labels > 0)
+        changed += lumen * (_LUMEN_HU - changed)
     return changed, mask
 
 
@@ -232,7 +233,7 @@ def _replace_air(
     open_share = np.clip((smooth - (reference_hu - 130)) / 60, 0, 1)
     rise_hu = np.maximum(target_hu - reference_hu, 0) * share * open_share
     vessel = np.clip((plane_hu - reference_hu) / solid_hu, 0, 1)
-    grain = np.clip(detail, -2.5 * placed.noise_hu, 2.5 * placed.noise_hu)
+    grain = np.clip(detail, -1.5 * placed.noise_hu, 1.5 * placed.noise_hu)
     changed = plane_hu + rise_hu * (1 - vessel) + rise_hu / solid_hu * grain
     return np.asarray(changed, np.float32)
 
