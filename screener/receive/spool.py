@@ -137,8 +137,11 @@ class Spool:
             folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
 
     def has_room(self) -> bool:
-        """Whether the disk has more free space than the reserve."""
-        disk = os.statvfs(self.store)
+        """Whether the disk has more free space than the reserve; not where it cannot be asked."""
+        try:
+            disk = os.statvfs(self.store)
+        except OSError:
+            return False
         return disk.f_bavail * disk.f_frsize > self._reserve_bytes
 
     def begin(self, meta: FileMeta) -> PendingInstance:

@@ -1,4 +1,4 @@
-"""Sending and asking over real sockets: every status read, every failure said with its cause.
+"""Sending over real sockets: every status read, every failure said with its cause.
 
 Covers the test PACS, Orthanc, and nodes that refuse, break off, stay silent or lie. Does not
 cover: storage commitment, retrieval and TLS.
@@ -10,7 +10,6 @@ import socket
 import threading
 import time
 import urllib.request
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -18,26 +17,32 @@ from typing import TYPE_CHECKING, Any
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
-from pynetdicom import AE, evt
 
 from screener.deliver.echo import echo
 from screener.deliver.query import confirm_objects, count_instances, find_studies
-from screener.deliver.scu import DeliverableObject, Outcome, store_objects
-from screener.domain import Destination, QueryNode, ResultKind
+from screener.deliver.scu import Outcome, store_objects
 from screener.errors import DestinationRefused, DestinationUnavailable
-from screener.receive.part10 import FileMeta, encode_file_meta
 from tests.integration.conftest import PATIENCE_S, free_port
+from tests.integration.receivers import (
+    REPORT,
+    SEGMENTATION,
+    STORE_CT,
+    VERIFICATION,
+    data_set_of,
+    destination,
+    query_node,
+    scripted,
+    write_object,
+)
 from tests.receive_factories import (
     CT_IMAGE,
     EXPLICIT,
     IMPLICIT,
     SERIES_UID,
     STUDY_UID,
-    ct_bytes,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from pynetdicom.events import Event
@@ -46,64 +51,6 @@ if TYPE_CHECKING:
     from tests.integration.conftest import OrthancServer
 
 pytestmark = pytest.mark.integration
-
-VERIFICATION = "1.2.840.10008.1.1"
-STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
-REPORT = "1.2.840.10008.5.1.4.1.1.88.34"
-SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
-UUID_TEXT = "896911bf-1143-4c8d-8f04-f3cd1a7f6204"
-
-
-def destination(
-    port: int, *, ae_title: str = "TESTPACS", timeout_s: float = PATIENCE_S
-) -> Destination:
-    return Destination("pacs", ae_title, "127.0.0.1", port, "SCREENER", (), timeout_s)
-
-
-def query_node(
-    port: int, *, ae_title: str = "TESTPACS", timeout_s: float = PATIENCE_S
-) -> QueryNode:
-    return QueryNode("pacs", ae_title, "127.0.0.1", port, "SCREENER", timeout_s)
-
-
-def write_object(
-    folder: Path, number: int = 1, sop_class_uid: str = CT_IMAGE, **values: Any
-) -> DeliverableObject:
-    """A small object of any class; what is in it does not matter to the sending."""
-    uid = f"{SERIES_UID}.{number}"
-    content = ct_bytes(number, **({"SOPClassUID": sop_class_uid} | values))
-    path = folder / f"object-{number}.dcm"
-    path.write_bytes(encode_file_meta(FileMeta(sop_class_uid, uid, EXPLICIT)) + content)
-    kind = {REPORT: ResultKind.STRUCTURED_REPORT, SEGMENTATION: ResultKind.SEGMENTATION}.get(
-        sop_class_uid, ResultKind.OVERLAY
-    )
-    return DeliverableObject(kind, sop_class_uid, uid, path)
-
-
-def data_set_of(path: Path) -> bytes:
-    content = path.read_bytes()
-    return content[144 + int.from_bytes(content[140:144], "little") :]
-
-
-@contextmanager
-def scripted(
-    *contexts: tuple[str, list[str]], ae_title: str = "TESTPACS", **handlers: Callable[..., Any]
-) -> Iterator[int]:
-    """Run an SCP with handlers by event name; gives its port."""
-    ae = AE(ae_title)
-    ae.require_called_aet = True
-    for abstract_syntax, transfer_syntaxes in contexts:
-        ae.add_supported_context(abstract_syntax, transfer_syntaxes)
-    bound = [(getattr(evt, name), handler) for name, handler in handlers.items()]
-    server: Any = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=bound)
-    try:
-        yield int(server.server_address[1])
-    finally:
-        server.shutdown()
-        ae.shutdown()
-
-
-STORE_CT = (CT_IMAGE, [EXPLICIT, IMPLICIT])
 
 
 # ── storing ──────────────────────────────────────────────────────────────────────────────────
@@ -323,134 +270,6 @@ def test_other_protocol_is_refused_for_good(tmp_path: Path) -> None:
         pytest.raises(DestinationRefused, match="version"),
     ):
         store_objects(destination(port), [write_object(tmp_path)])
-
-
-# ── asking ───────────────────────────────────────────────────────────────────────────────────
-
-
-def test_studies_of_a_day_are_listed_with_their_size(pacs: DemoPacs, tmp_path: Path) -> None:
-    """The day and the modality decide; UUID text for a UID is no obstacle."""
-    store_objects(
-        destination(pacs.port),
-        [
-            write_object(tmp_path, 1),
-            write_object(tmp_path, 2),
-            write_object(tmp_path, 3, StudyInstanceUID=UUID_TEXT),
-            write_object(tmp_path, 4, StudyInstanceUID="1.2.4", StudyDate="20260103"),
-            write_object(tmp_path, 5, StudyInstanceUID="1.2.5", Modality="DX"),
-        ],
-    )
-    studies = find_studies(query_node(pacs.port), date(2026, 1, 2))
-    assert {(one.study_instance_uid, one.n_instances) for one in studies} == {
-        (STUDY_UID, 2),
-        (UUID_TEXT, 1),
-    }
-    assert {one.modalities for one in studies} == {("CT",)}
-    assert find_studies(query_node(pacs.port), date(2020, 1, 1)) == ()
-
-
-def test_size_of_a_study_is_asked(pacs: DemoPacs, tmp_path: Path) -> None:
-    """A number where the node knows, None where it does not."""
-    store_objects(
-        destination(pacs.port),
-        [
-            write_object(tmp_path, 1, StudyInstanceUID=UUID_TEXT),
-            write_object(tmp_path, 2, StudyInstanceUID=UUID_TEXT),
-        ],
-    )
-    assert count_instances(query_node(pacs.port), UUID_TEXT) == 2
-    assert count_instances(query_node(pacs.port), "1.2.3") is None
-
-
-def test_confirmation_names_what_the_node_holds(pacs: DemoPacs, tmp_path: Path) -> None:
-    """Sent is not confirmed: the one that was never sent is not there."""
-    objects = [write_object(tmp_path, 1, REPORT), write_object(tmp_path, 2, REPORT)]
-    store_objects(destination(pacs.port), objects[:1])
-    confirmed = confirm_objects(query_node(pacs.port), objects)
-    assert confirmed == {objects[0].sop_instance_uid}
-
-
-def find_answers(*codes: int) -> Callable[[Event], Iterator[tuple[int, Dataset | None]]]:
-    def on_find(_: Event) -> Iterator[tuple[int, Dataset | None]]:
-        for code in codes:
-            answer = Dataset()
-            answer.QueryRetrieveLevel = "STUDY"
-            answer.StudyInstanceUID = STUDY_UID
-            yield code, answer if code == 0xFF00 else None
-
-    return on_find
-
-
-FIND = (STUDY_ROOT_FIND, [IMPLICIT])
-
-
-def test_node_that_says_neither_count_nor_modality_is_believed() -> None:
-    """Optional attributes may be absent."""
-    with scripted(FIND, EVT_C_FIND=find_answers(0xFF00)) as port:
-        (study,) = find_studies(query_node(port), date(2026, 1, 2))
-        assert count_instances(query_node(port), STUDY_UID) is None
-    assert (study.n_instances, study.modalities, study.study_date) == (None, (), "")
-
-
-@pytest.mark.parametrize(
-    ("code", "error"), [(0xA700, DestinationUnavailable), (0xA900, DestinationRefused)]
-)
-def test_list_that_is_cut_short_is_an_error_not_a_short_list(
-    code: int, error: type[Exception]
-) -> None:
-    """A failure after the first answer must not look like a day with one study."""
-    with (
-        scripted(FIND, EVT_C_FIND=find_answers(0xFF00, code)) as port,
-        pytest.raises(error, match=f"0x{code:04X}"),
-    ):
-        find_studies(query_node(port), date(2026, 1, 2))
-
-
-def test_node_that_breaks_off_its_list_is_unavailable() -> None:
-    """An abort between answers."""
-
-    def on_find(event: Event) -> Iterator[tuple[int, Dataset | None]]:
-        answer = Dataset()
-        answer.QueryRetrieveLevel = "STUDY"
-        yield 0xFF00, answer
-        event.assoc.abort()
-
-    with scripted(FIND, EVT_C_FIND=on_find) as port, pytest.raises(DestinationUnavailable):
-        find_studies(query_node(port, timeout_s=5), date(2026, 1, 2))
-
-
-def test_node_without_query_service_is_refused() -> None:
-    """It cannot be asked; that is not the same as an empty day."""
-    with (
-        scripted(STORE_CT) as port,
-        pytest.raises(DestinationRefused, match="no study-root C-FIND"),
-    ):
-        find_studies(query_node(port), date(2026, 1, 2))
-
-
-# ── echo ─────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_echo_of_a_node_that_hears_us(pacs: DemoPacs) -> None:
-    """Yes, with the time it took."""
-    result = echo(destination(pacs.port))
-    assert result.is_ok
-    assert 0 < result.seconds < PATIENCE_S
-
-
-def test_echo_that_fails_says_what_to_check() -> None:
-    """No exception: the answer is the finding."""
-    result = echo(destination(free_port(), timeout_s=2))
-    assert not result.is_ok
-    assert "check host and port" in result.detail
-
-
-def test_echo_of_a_node_without_the_service() -> None:
-    """A node may store and not echo."""
-    with scripted(STORE_CT) as port:
-        result = echo(query_node(port))
-    assert not result.is_ok
-    assert "does not accept C-ECHO" in result.detail
 
 
 # ── Orthanc ──────────────────────────────────────────────────────────────────────────────────

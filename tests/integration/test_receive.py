@@ -1,35 +1,29 @@
 """The listener over real sockets: what is acknowledged is kept, what is odd costs one status.
 
-Covers storing with pynetdicom, DCMTK and Orthanc, every refusal of instances and associations,
-broken connections, full disks and absent databases. Does not cover: TLS, and load.
+Covers storing with pynetdicom, DCMTK and Orthanc, every refusal of an instance, full disks and
+absent databases. Associations have their own module. Does not cover: TLS, and load.
 """
 
 from __future__ import annotations
 
-import io
-import ipaddress
 import json
 import os
-import socket
 import struct
 import subprocess
-import threading
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pynetdicom import AE
-from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.pdu_primitives import UserIdentityNegotiation
 
 from screener.deliver.scu import DeliverableObject, Outcome, store_objects
 from screener.domain import Destination, ResultKind
 from screener.errors import DatabaseUnavailable
-from screener.receive.arrival import AssociationNotice, AssociationOutcome, RefusalNotice
+from screener.receive.arrival import RefusalNotice
 from screener.receive.part10 import FileMeta, encode_file_meta
-from screener.receive.peers import Peer
 from tests.integration.conftest import PATIENCE_S, require_tool
+from tests.integration.senders import associate, is_empty, store
 from tests.receive_factories import (
     CT_IMAGE,
     EXPLICIT,
@@ -52,41 +46,7 @@ pytestmark = pytest.mark.integration
 
 MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
 UUID_TEXT = "896911bf-1143-4c8d-8f04-f3cd1a7f6204"
-LOCAL = (ipaddress.ip_network("127.0.0.1/32"),)
 TEST_DATA = Path(os.environ.get("SCREENER_TEST_DATA", Path(__file__).parents[2] / "../shared/data"))
-
-
-def associate(
-    node: RunningListener, *, calling: str = "CT1", called: str = "SCREENER", **options: Any
-) -> Association:
-    ae = AE(calling)
-    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = PATIENCE_S
-    ae.add_requested_context(CT_IMAGE, [EXPLICIT])
-    return ae.associate("127.0.0.1", node.port, ae_title=called, **options)
-
-
-def store(
-    assoc: Association, content: bytes, uid: str = f"{SERIES_UID}.1", class_uid: str = CT_IMAGE
-) -> int | None:
-    """Send raw bytes under any UID, which a well-meaning library would refuse."""
-    request: Any = C_STORE()
-    request.MessageID = 1
-    request.Priority = 2
-    request.AffectedSOPClassUID = class_uid
-    request.AffectedSOPInstanceUID = uid
-    request.DataSet = io.BytesIO(content) if content else None
-    assoc._reactor_checkpoint.clear()
-    pause = threading.Event()
-    while not assoc._is_paused:
-        pause.wait(0.0005)
-    assoc.dimse.send_msg(request, assoc.accepted_contexts[0].context_id or 1)
-    _, answer = assoc.dimse.get_msg(block=True)
-    assoc._reactor_checkpoint.set()
-    return None if answer is None else answer.Status  # type: ignore[union-attr]
-
-
-def is_empty(folder: Path) -> bool:
-    return not list(folder.iterdir())
 
 
 @pytest.fixture
@@ -240,221 +200,6 @@ def test_disk_below_its_reserve_in_an_open_association(
     assert is_empty(node.spool.incoming)
     monkeypatch.setattr(node.spool, "_reserve_bytes", 0)
     assert store(assoc, ct_bytes()) == 0x0000
-
-
-# ── associations ─────────────────────────────────────────────────────────────────────────────
-
-
-def rejection_of(assoc: Association) -> tuple[int | None, int | None, int | None]:
-    assert assoc.is_rejected
-    answer = assoc.acceptor.primitive
-    assert answer is not None
-    return answer.result, answer.result_source, answer.diagnostic
-
-
-def test_unknown_calling_ae_title_is_rejected(start_listener: StartListener) -> None:
-    """1/1/3, also for another case of a known title."""
-    node = start_listener(is_open_to_all=False, peers=(Peer("CT1", LOCAL),))
-    assert rejection_of(associate(node, calling="STRANGER")) == (1, 1, 3)
-    assert rejection_of(associate(node, calling="ct1")) == (1, 1, 3)
-    known = associate(node)
-    assert known.is_established
-    known.release()
-
-
-def test_calling_ae_title_from_another_address_is_rejected(start_listener: StartListener) -> None:
-    """A title is bound to its addresses."""
-    elsewhere = (ipaddress.ip_network("10.0.0.0/8"),)
-    node = start_listener(is_open_to_all=False, peers=(Peer("CT1", elsewhere), Peer("CT2", LOCAL)))
-    assert rejection_of(associate(node, calling="CT1")) == (1, 1, 3)
-
-
-def test_wrong_called_ae_title_is_rejected(node: RunningListener) -> None:
-    """1/1/7."""
-    assert rejection_of(associate(node, called="OTHER")) == (1, 1, 7)
-    node.wait_for(
-        lambda: any(
-            isinstance(notice, AssociationNotice)
-            and notice.outcome is AssociationOutcome.REJECTED
-            and notice.called_ae_title == "OTHER"
-            for notice in node.notices
-        )
-    )
-
-
-def test_unknown_address_is_dropped_before_a_byte_is_read(start_listener: StartListener) -> None:
-    """The connection is closed, nothing is parsed, the audit hears of it."""
-    elsewhere = (ipaddress.ip_network("10.0.0.0/8"),)
-    node = start_listener(is_open_to_all=False, peers=(Peer("CT1", elsewhere),))
-    with socket.create_connection(("127.0.0.1", node.port), PATIENCE_S) as connection:
-        connection.settimeout(PATIENCE_S)
-        assert connection.recv(1) == b""
-    node.wait_for(lambda: bool(node.notices))
-    notice = node.notices[0]
-    assert isinstance(notice, AssociationNotice)
-    assert notice.outcome is AssociationOutcome.DROPPED
-
-
-def test_association_is_rejected_below_the_disk_reserve(start_listener: StartListener) -> None:
-    """2/3/1: temporary congestion."""
-    assert rejection_of(associate(start_listener(reserve_bytes=2**62))) == (2, 3, 1)
-
-
-def test_user_identity_is_never_accepted_unchecked(node: RunningListener) -> None:
-    """We check none, so an association that asks for one is rejected."""
-    identity = UserIdentityNegotiation()
-    identity.user_identity_type = 1
-    identity.primary_field = b"somebody"
-    assert associate(node, ext_neg=[identity]).is_rejected
-
-
-def test_query_is_not_offered(node: RunningListener) -> None:
-    """C-FIND to the receiver: the context is rejected."""
-    ae = AE("CT1")
-    ae.add_requested_context("1.2.840.10008.5.1.4.1.2.2.1")
-    ae.add_requested_context(CT_IMAGE, [EXPLICIT])
-    assoc = ae.associate("127.0.0.1", node.port, ae_title="SCREENER")
-    assert [context.abstract_syntax for context in assoc.accepted_contexts] == [CT_IMAGE]
-    assoc.release()
-
-
-@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"])
-def test_dangerous_and_retired_syntaxes_are_not_accepted(
-    node: RunningListener, syntax: str
-) -> None:
-    """Deflated and big endian."""
-    ae = AE("CT1")
-    ae.add_requested_context(CT_IMAGE, [syntax])
-    assoc = ae.associate("127.0.0.1", node.port, ae_title="SCREENER")
-    assert not assoc.accepted_contexts
-
-
-def test_stop_waits_for_an_open_association(start_listener: StartListener) -> None:
-    """Draining: nothing new gets in, what is open may end."""
-    node = start_listener()
-    assoc = associate(node)
-    port = node.port
-    stopper = threading.Thread(target=node.listener.stop, args=(PATIENCE_S,))
-    stopper.start()
-    assert store(assoc, ct_bytes()) == 0x0000
-    assert stopper.is_alive()
-    assoc.release()
-    stopper.join(PATIENCE_S)
-    assert not stopper.is_alive()
-    with pytest.raises(OSError, match="refused"):
-        socket.create_connection(("127.0.0.1", port), 1)
-
-
-# ── broken and hostile connections ───────────────────────────────────────────────────────────
-
-
-def wait_until_gone(node: RunningListener) -> None:
-    assert node.listener._limits.wait_until_empty(PATIENCE_S)
-
-
-def test_abort_in_mid_object_leaves_no_file(node: RunningListener, assoc: Association) -> None:
-    """The connection breaks while a data set comes in: its part file goes with it."""
-    request: Any = C_STORE()
-    request.MessageID = 1
-    request.Priority = 2
-    request.AffectedSOPClassUID = CT_IMAGE
-    request.AffectedSOPInstanceUID = f"{SERIES_UID}.1"
-    request.DataSet = io.BytesIO(ct_bytes())
-    connection = assoc.dul.socket.socket  # type: ignore[union-attr]
-    # Let everything but the last fragment through.
-    real_send_pdu = assoc.dul.send_pdu
-    sent: list[Any] = []
-    assoc.dul.send_pdu = sent.append  # type: ignore[method-assign,assignment]
-    assoc.dimse.send_msg(request, assoc.accepted_contexts[0].context_id or 1)
-    last = sent[-1].presentation_data_value_list[-1]
-    sent[-1].presentation_data_value_list[-1] = (last[0], b"\x00" + last[1][1:])
-    for primitive in sent:
-        real_send_pdu(primitive)
-    pause = threading.Event()
-    for _ in range(1000):
-        if not is_empty(node.spool.incoming):
-            break
-        pause.wait(0.01)
-    assert not is_empty(node.spool.incoming)
-    connection.shutdown(socket.SHUT_RDWR)
-    wait_until_gone(node)
-    assert is_empty(node.spool.incoming)
-    assert node.registered == []
-
-
-@pytest.mark.parametrize(
-    "bytes_sent",
-    [
-        struct.pack(">BBL", 1, 0, 0xFFFFFFFF) + bytes(100),
-        struct.pack(">BBL", 4, 0, 20) + bytes(20),
-        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-        bytes(range(256)) * 16,
-    ],
-    ids=["endless-pdu", "data-before-association", "http", "noise"],
-)
-def test_nonsense_ends_its_connection_and_nothing_else(
-    start_listener: StartListener, bytes_sent: bytes
-) -> None:
-    """The connection ends soon, long before what it announced; others are served."""
-    node = start_listener(acse_timeout_s=0.5)
-    with socket.create_connection(("127.0.0.1", node.port), PATIENCE_S) as connection:
-        connection.sendall(bytes_sent)
-        wait_until_gone(node)
-    assoc = associate(node)
-    assert store(assoc, ct_bytes()) == 0x0000
-    assoc.release()
-
-
-def test_silent_and_slow_connections_are_closed(start_listener: StartListener) -> None:
-    """Nothing, a header only, and one byte now and then: each ends by its deadline."""
-    node = start_listener(network_timeout_s=0.5, acse_timeout_s=0.5)
-    connections = [socket.create_connection(("127.0.0.1", node.port), PATIENCE_S) for _ in range(3)]
-    connections[1].sendall(struct.pack(">BBL", 1, 0, 200))
-    stop = threading.Event()
-
-    def drip() -> None:
-        connections[2].sendall(struct.pack(">BBL", 1, 0, 200))
-        try:
-            while not stop.wait(0.1):
-                connections[2].sendall(b"x")
-        except OSError:
-            return  # closed, as it should be
-
-    dripper = threading.Thread(target=drip)
-    dripper.start()
-    wait_until_gone(node)
-    stop.set()
-    dripper.join()
-    for connection in connections:
-        connection.close()
-
-
-def test_one_address_cannot_take_all_connections(start_listener: StartListener) -> None:
-    """Beyond the cap of its address a connection is closed unread."""
-    node = start_listener(maximum_associations_per_peer=2, acse_timeout_s=0.5)
-    held = [socket.create_connection(("127.0.0.1", node.port), PATIENCE_S) for _ in range(3)]
-    held[2].settimeout(PATIENCE_S)
-    assert held[2].recv(1) == b""
-    for connection in held:
-        connection.close()
-    wait_until_gone(node)
-    assoc = associate(node)
-    assert assoc.is_established
-    assoc.release()
-
-
-def test_oversized_command_set_ends_the_association(
-    node: RunningListener, assoc: Association
-) -> None:
-    """A message without end fills no memory."""
-    context_id = assoc.accepted_contexts[0].context_id or 1
-    fragment = bytes([context_id]) + b"\x01" + bytes(16000)
-    pdu = struct.pack(">L", len(fragment)) + fragment
-    connection = assoc.dul.socket.socket  # type: ignore[union-attr]
-    for _ in range(8):
-        connection.sendall(struct.pack(">BBL", 4, 0, len(pdu)) + pdu)
-    wait_until_gone(node)
-    assert node.registered == []
 
 
 # ── other software ───────────────────────────────────────────────────────────────────────────

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,6 +101,17 @@ def test_disk_below_the_reserve_takes_nothing(tmp_path: Path) -> None:
         spool.keep(pending)
     assert list(spool.incoming.iterdir()) == []
     assert list(spool.store.iterdir()) == []
+
+
+def test_spool_that_is_gone_has_no_room(tmp_path: Path) -> None:
+    """An unmounted disk is answered like a full one."""
+    spool = Spool(tmp_path / "spool", 0)
+    shutil.rmtree(tmp_path / "spool")
+    assert not spool.has_room()
+    pending = spool.begin(META)
+    pending.write(b"1234")
+    with pytest.raises(SpoolFull):
+        spool.keep(pending)
 
 
 def test_write_that_fails_is_said_when_keeping(
