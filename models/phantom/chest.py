@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 #: Thicker slices are averaged from planes of about this thickness.
 _PLANE_MM = 2.6
-_MOST_PLANES = 4
+_MOST_PLANES = 3
 #: Height of the middle of a chest scan, in lung heights.
 _CHEST_CENTRE = 0.5
 #: Height of the middle of an abdominal scan.

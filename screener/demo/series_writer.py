@@ -25,6 +25,16 @@ if TYPE_CHECKING:
 
     from models.phantom import Phantom
 
+__all__ = [
+    "CONFORMANT",
+    "MultiFrame",
+    "SeriesDefects",
+    "SyntheticIdentity",
+    "write_localizer",
+    "write_radiograph",
+    "write_series",
+]
+
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 COMPUTED_RADIOGRAPHY_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.1"
 MANUFACTURER = "Screener synthetic CT"
