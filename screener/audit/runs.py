@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ColumnElement, func, literal, or_, select, update
 
 from screener.audit.events import EventKind, append_event
 from screener.audit.inputs import lock_studies, lock_study, read_inputs
-from screener.audit.tables import Run, Study
+from screener.audit.tables import Run, Study, UtcDateTime
 from screener.domain import RunReason, RunState, StudyState
 from screener.errors import WrongUse
 
@@ -96,7 +96,12 @@ def supersede(session: Session, newer: Run, states: Collection[RunState], now: d
             Run.version < newer.version,
             Run.state.in_(states),
         )
-        .values(state=RunState.SUPERSEDED, superseded_by_run_id=newer.run_id, finished_at=now)
+        .values(
+            state=RunState.SUPERSEDED,
+            superseded_by_run_id=newer.run_id,
+            # the time of a report that stood stays what it was
+            finished_at=func.coalesce(Run.finished_at, literal(now, UtcDateTime())),
+        )
         .returning(Run.run_id)
         .execution_options(synchronize_session=False)
     )
