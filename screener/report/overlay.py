@@ -28,6 +28,7 @@ from screener.report.palette import (
     PANEL,
     WARNING,
     face,
+    make_legible,
 )
 from screener.report.planes import crop_around_lungs, render_projection, render_slice
 from screener.report.wording import CLASS_NAMES, SHORT_DISCLAIMER, percent
@@ -108,7 +109,8 @@ def _verdict_of(screening: Screening) -> _Verdict:
     )
     colour = CLASS_COLOURS[outcome.patient_class]
     if outcome.patient_class is PatientClass.INDETERMINATE:
-        return _Verdict("Indeterminate: neither normal nor abnormal", colour, (counts,))
+        title = "Indeterminate: neither normal nor abnormal"
+        return _Verdict(title, colour, (counts, outcome.explanation))
     name = CLASS_NAMES[outcome.patient_class]
     return _Verdict(
         name[0].upper() + name[1:],
@@ -220,18 +222,32 @@ def _draw_side(
         top + _row_of(slice_index, len(volume.slices), projection.height)
         for slice_index in reversed(key_slices)
     ]
-    _draw_leaders(draw, rows, left, SIDE_LEFT + PROJECTION[0])
+    span = (top + LEADER_GAP // 2, top + projection.height - LEADER_GAP // 2)
+    _draw_leaders(draw, rows, (left, SIDE_LEFT + PROJECTION[0]), span)
     return top + projection.height
 
 
-def _draw_leaders(draw: ImageDraw.ImageDraw, rows: list[int], left: int, right: int) -> None:
+def _draw_leaders(
+    draw: ImageDraw.ImageDraw, rows: list[int], sides: tuple[int, int], span: tuple[int, int]
+) -> None:
     """Draw a line per key slice and its letter beside, letters apart enough to be read."""
-    label_y = rows[0] - LEADER_GAP if rows else 0
-    for place, y in enumerate(rows):
-        label_y = max(y, label_y + LEADER_GAP)
+    left, right = sides
+    for place, (y, label_y) in enumerate(zip(rows, _spread(rows, span), strict=True)):
         draw.line((left, y, right, y), fill=MUTED, width=1)
         draw.line((right, y, right + 14, label_y), fill=MUTED, width=1)
         draw.text((right + 25, label_y), _letter(place), font=face(16), fill=INK, anchor="mm")
+
+
+def _spread(rows: list[int], span: tuple[int, int]) -> list[int]:
+    """Move ascending rows apart to the leader gap, within the span as far as there is room."""
+    spread: list[int] = []
+    for row in rows:
+        spread.append(max(row, spread[-1] + LEADER_GAP) if spread else max(row, span[0]))
+    limit = span[1]
+    for at in reversed(range(len(spread))):
+        spread[at] = min(spread[at], limit)
+        limit = spread[at] - LEADER_GAP
+    return spread
 
 
 def _draw_outlined(
@@ -280,6 +296,8 @@ def _draw_facts(
     models = ", ".join(f"{one.name} {one.version}" for one in screening.run.models)
     facts.append((f"Models: {models or 'none'}", MUTED))
     facts.extend((f"Source: {one.detail}", WARNING) for one in screening.defects)
+    if not isinstance(screening.outcome, Decision):
+        facts.extend((text, MUTED) for text in _say_candidates(screening))
     for text, colour in facts:
         for line in _wrap(draw, text, 17, width):
             if top > FOOTER_TOP - 44:
@@ -288,6 +306,15 @@ def _draw_facts(
             draw.text((left, top), line, font=face(17), fill=colour)
             top += 23
         top += 5
+
+
+def _say_candidates(screening: Screening) -> list[str]:
+    """Say of each series why it was not screened, without its UID."""
+    return [
+        f"Series {number} ({one.modality or 'no modality'}, {one.n_slices} usable slices of "
+        f"{one.n_instances} instances): {'; '.join(one.reasons) or 'no reason recorded'}"
+        for number, one in enumerate(screening.ranking.candidates, start=1)
+    ]
 
 
 def _draw_footer(draw: ImageDraw.ImageDraw, screening: Screening) -> None:
@@ -322,7 +349,7 @@ def _letter(place: int) -> str:
 def _wrap(draw: ImageDraw.ImageDraw, text: str, size_pixels: int, width: int) -> list[str]:
     """Break a text into lines that fit a width, pixels."""
     lines: list[str] = []
-    for word in text.split():
+    for word in make_legible(text).split():
         longer = f"{lines[-1]} {word}" if lines else word
         if lines and draw.textlength(longer, font=face(size_pixels)) <= width:
             lines[-1] = longer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Final, TypeAlias
 
 from PIL import ImageFont
@@ -35,6 +36,24 @@ CLASS_LABELS: Final[dict[PatientClass, str]] = {
 
 #: Right and left lung; the segmentation recommends the same colours.
 LUNG_COLOURS: Final[dict[int, Colour]] = {1: (64, 196, 255), 2: (255, 193, 64)}
+
+
+#: Signs beyond ASCII that the type face has.
+_HAS: Final = frozenset("°·…’“”")
+#: Signs that it lacks and that do not decompose, and what says the same.
+_STAND_INS: Final = str.maketrans(
+    {"–": "-", "—": "-", "−": "-", "×": "x", "≥": ">=", "≤": "<=", "•": "·", "ß": "ss"}
+)
+
+
+def make_legible(text: str) -> str:
+    """Replace signs that the type face would draw as empty boxes; unknown ones become "?"."""
+    return "".join(
+        sign
+        if sign.isascii() or sign in _HAS
+        else unicodedata.normalize("NFKD", sign).encode("ascii", "ignore").decode() or "?"
+        for sign in text.translate(_STAND_INS)
+    )
 
 
 def face(size_pixels: int) -> ImageFont.FreeTypeFont:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from screener.domain import DefectCode, NotAnalysedReason, PatientClass, SourceDefect
+from screener.domain import DefectCode, NotAnalysed, NotAnalysedReason, PatientClass, SourceDefect
 from screener.report import render_overlay_png
-from screener.report.overlay import HEIGHT, WIDTH
-from screener.report.palette import CLASS_COLOURS, LUNG_COLOURS, NOT_ANALYSED
+from screener.report.overlay import HEIGHT, WIDTH, _spread
+from screener.report.palette import CLASS_COLOURS, LUNG_COLOURS, NOT_ANALYSED, make_legible
 from screener.report.planes import crop_around_lungs, render_projection, render_slice
 from tests.report_factories import make_refusal, make_screening, write_study
 
@@ -102,8 +102,6 @@ def test_refusal_with_volume_shows_planes_without_lungs(screening: Screening) ->
 
 
 def make_refusal_of(screening: Screening) -> Screening:
-    from screener.domain import NotAnalysed
-
     return replace(
         screening,
         outcome=NotAnalysed(NotAnalysedReason.NOT_A_CHEST, "No two lungs were found."),
@@ -144,3 +142,18 @@ def test_projection_has_the_head_up(screening: Screening) -> None:
     assert grey[0].mean() > grey[-1].mean() + 100
     assert projection.width <= 120
     assert projection.height <= 200
+
+
+def test_rows_of_letters_keep_their_distance_inside_the_span() -> None:
+    """Letters of neighbouring slices stay apart, and stay beside the picture."""
+    assert _spread([10, 12, 14], (8, 200)) == [10, 27, 44]
+    assert _spread([190, 195, 199], (8, 200)) == [166, 183, 200]
+
+
+@pytest.mark.parametrize(
+    ("text", "legible"),
+    [("63 cm²", "63 cm2"), ("−5 – 3 ≥ x", "-5 - 3 >= x"), ("Größe 5°", "Grosse 5°"), ("山", "?")],
+)
+def test_signs_the_face_lacks_are_replaced(text: str, legible: str) -> None:
+    """No empty boxes in the picture."""
+    assert make_legible(text) == legible
