@@ -83,13 +83,7 @@ def build_report(
         is_final=False,
         previous_versions=_predecessors(screening.run.predecessor),
         requested_procedures=_requests(evidence.header),
-        coding_schemes=[
-            CodingSchemeIdentificationItem(
-                codes.PRIVATE_SCHEME,
-                name=codes.PRIVATE_SCHEME_NAME,
-                responsible_organization=options.manufacturer,
-            )
-        ],
+        coding_schemes=[_private_scheme(options)],
         content_qualification=options.content_qualification.value,
         **envelope.arguments,
     )
@@ -102,6 +96,14 @@ def build_report(
     if not cited:
         del document.CurrentRequestedProcedureEvidenceSequence
     return document
+
+
+def _private_scheme(options: ReportOptions) -> CodingSchemeIdentificationItem:
+    return CodingSchemeIdentificationItem(
+        codes.PRIVATE_SCHEME,
+        name=codes.PRIVATE_SCHEME_NAME,
+        responsible_organization=options.manufacturer,
+    )
 
 
 def _find_shortfall(screening: Screening, options: ReportOptions) -> str | None:
