@@ -15,9 +15,9 @@ from models.phantom.grid import Ellipse, smoothstep
 #: Levels at which the outline tables below are given.
 _LEVELS = (-0.6, 0.0, 0.2, 0.4, 0.6, 0.75, 0.85, 0.93, 1.0, 1.05)
 #: Half width of the chest cavity, as a share of its largest.
-_CAVITY_WIDTH = (0.92, 0.97, 1.0, 1.0, 0.97, 0.91, 0.82, 0.68, 0.46, 0.20)
+_CAVITY_WIDTH = (0.92, 0.97, 1.0, 1.0, 0.97, 0.91, 0.82, 0.68, 0.46, 0.06)
 #: Half depth of the chest cavity, as a share of its largest.
-_CAVITY_DEPTH = (0.90, 0.98, 1.0, 1.0, 0.97, 0.91, 0.82, 0.68, 0.46, 0.20)
+_CAVITY_DEPTH = (0.90, 0.98, 1.0, 1.0, 0.97, 0.91, 0.82, 0.68, 0.46, 0.06)
 #: Shift of the cavity's middle to the back, as a share of the half depth: the spine is bent.
 _CAVITY_SHIFT = (0.0, 0.0, 0.0, 0.0, 0.02, 0.07, 0.13, 0.21, 0.30, 0.36)
 #: Half width of the mediastinum without heart and great vessels, in millimetres.
