@@ -122,11 +122,11 @@ class Database:
             heads = MigrationContext.configure(connection).get_current_heads()
         return set(heads) == set(_scripts().get_heads())
 
-    def revision(self) -> str | None:
-        """Give the schema version, None before the first `upgrade`."""
+    def revision(self) -> str:
+        """Give the schema version; empty before the first `upgrade`."""
         with _translated(), self._engine.connect() as connection:
             heads = MigrationContext.configure(connection).get_current_heads()
-        return ", ".join(heads) or None
+        return ", ".join(heads)
 
     def dispose(self) -> None:
         """Close every pooled connection; do this in a child after a fork."""

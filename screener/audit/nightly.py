@@ -128,8 +128,7 @@ def account_for_day(
     known = {study.study_instance_uid: study for study in ledger}
     held = {study.study_instance_uid: study for study in pacs_studies}
     accounts = [_account(held.get(uid), known.get(uid), uid) for uid in sorted({*known, *held})]
-    urgency = list(reversed(AccountOutcome))
-    return tuple(sorted(accounts, key=lambda account: urgency.index(account.outcome)))
+    return tuple(sorted(accounts, key=_urgency))
 
 
 def make_audit(
@@ -197,6 +196,14 @@ def _account(held: PacsStudy | None, known: LedgerStudy | None, uid: str) -> Stu
     )
 
 
+def _urgency(account: StudyAccount) -> int:
+    if account.outcome in {AccountOutcome.MISSING, AccountOutcome.FAILED}:
+        return 0
+    if account.n_not_received or account.dead_destinations:
+        return 1
+    return 2 + list(AccountOutcome).index(account.outcome)
+
+
 def _outcome(known: LedgerStudy) -> tuple[AccountOutcome, str]:
     if known.run_state is RunState.FAILED:
         return AccountOutcome.FAILED, known.error or "The run failed without a word."
@@ -219,18 +226,18 @@ def _problems(audit: NightlyAudit) -> Iterable[str]:
     if audit.pacs_error:
         yield f"The PACS could not be asked: {audit.pacs_error}"
     if counts[AccountOutcome.MISSING]:
-        yield f"{counts[AccountOutcome.MISSING]} studies of the PACS never came here."
+        yield f"{_n_studies(counts[AccountOutcome.MISSING])} of the PACS never came here."
     if counts[AccountOutcome.FAILED]:
-        yield f"{counts[AccountOutcome.FAILED]} studies failed."
+        yield f"{_n_studies(counts[AccountOutcome.FAILED])} failed."
     n_incomplete = sum(
         account.n_not_received > 0 and account.outcome is not AccountOutcome.MISSING
         for account in audit.accounts
     )
     if n_incomplete:
-        yield f"Of {n_incomplete} studies the PACS holds more instances than came here."
+        yield f"Of {_n_studies(n_incomplete)} the PACS holds more instances than came here."
     n_undelivered = sum(bool(account.dead_destinations) for account in audit.accounts)
     if n_undelivered:
-        yield f"The results of {n_undelivered} studies were given up at a destination."
+        yield f"The results of {_n_studies(n_undelivered)} were given up at a destination."
     if not audit.chain.is_intact:
         yield "The audit trail was tampered with."
     for model in audit.models:
@@ -238,6 +245,10 @@ def _problems(audit: NightlyAudit) -> Iterable[str]:
             yield f"Model {model.name} is not the one that is pinned: {model.detail}"
     for violation in audit.accounting.violations:
         yield f"The books do not balance: {violation.rule.value} ({violation.n_rows} rows)."
+
+
+def _n_studies(count: int) -> str:
+    return "1 study" if count == 1 else f"{count} studies"
 
 
 def _class_mix(ledger: Sequence[LedgerStudy]) -> tuple[tuple[str, int], ...]:

@@ -37,7 +37,7 @@ def test_upgrade_from_empty(tmp_path: Path) -> None:
     """An empty file becomes current, and a second upgrade changes nothing."""
     database = Database(f"sqlite:///{tmp_path / 'new' / 'audit.sqlite3'}")
     assert not database.is_current()
-    assert database.revision() is None
+    assert database.revision() == ""
     database.upgrade()
     assert database.is_current()
     first = database.revision()

@@ -147,6 +147,18 @@ def test_missing_study_comes_first() -> None:
     assert (accounts[0].n_instances_in_pacs, accounts[0].n_instances_here) == (133, 0)
 
 
+def test_studies_that_need_a_person_come_first() -> None:
+    """Failed before undelivered before the rest."""
+    ledger = [
+        make_ledger_study("1"),
+        make_ledger_study("2", dead_destinations=("archive",)),
+        make_ledger_study("3", run_state=RunState.FAILED, error="x"),
+        make_ledger_study("4", run_state=RunState.QUEUED),
+    ]
+    accounts = account_for_day([], ledger)
+    assert [one.study_instance_uid for one in accounts] == ["3", "2", "1", "4"]
+
+
 def test_study_only_here_is_accounted_for() -> None:
     """A study that the PACS does not list is in the account too."""
     (account,) = account_for_day([], [make_ledger_study()])
@@ -190,15 +202,15 @@ def test_clean_day() -> None:
     ("changes", "problem"),
     [
         ({"pacs_error": "no answer from PACS@10.0.0.1:104"}, "could not be asked: no answer"),
-        ({"pacs": [make_pacs_study("1.9")]}, "1 studies of the PACS never came here"),
+        ({"pacs": [make_pacs_study("1.9")]}, "1 study of the PACS never came here"),
         (
             {"ledger": [make_ledger_study(run_state=RunState.FAILED, error="x")]},
-            "1 studies failed",
+            "1 study failed",
         ),
-        ({"pacs": [make_pacs_study(n_instances=9)]}, "Of 1 studies the PACS holds more"),
+        ({"pacs": [make_pacs_study(n_instances=9)]}, "Of 1 study the PACS holds more"),
         (
             {"ledger": [make_ledger_study(dead_destinations=("archive",))]},
-            "The results of 1 studies were given up",
+            "The results of 1 study were given up",
         ),
         (
             {"chain": replace(INTACT, findings=(ChainFinding(FindingKind.CHANGED, 3, 3, "x"),))},
