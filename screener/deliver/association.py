@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pydicom.config
 from pynetdicom import AE, _config, evt
+from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.transport import AssociationSocket
 
 from screener.errors import DestinationRefused, DestinationUnavailable
@@ -33,6 +34,8 @@ _REJECTIONS = {
     (3, 1): "it is congested",
     (3, 2): "it has reached its limit of associations",
 }
+#: Results of a rejection: permanent, transient.
+_REJECTED = (1, 2)
 #: No operator of that node can mend these (source, reason): it speaks another protocol.
 _HOPELESS_REJECTIONS = frozenset({(1, 2), (2, 2)})
 
@@ -80,6 +83,18 @@ def associated(
 def describe(node: Destination | QueryNode) -> str:
     """Name a node in an error: title and address, so that a person can find it."""
     return f"{node.ae_title} at {node.host}:{node.port}"
+
+
+def rejection_of(assoc: Association) -> A_ASSOCIATE | None:
+    """Give the A-ASSOCIATE-RJ that ended `assoc`, None where there was none.
+
+    A rejection that comes at once can close the connection before the library looks whether it
+    is connected; it then reports a lost connection, and the rejection still waits unread.
+    """
+    for answer in (assoc.acceptor.primitive, assoc.dul.peek_next_pdu()):
+        if isinstance(answer, A_ASSOCIATE) and answer.result in _REJECTED:
+            return answer
+    return None
 
 
 def _configure_library() -> None:
@@ -132,8 +147,8 @@ def _failure(
     node: Destination | QueryNode, assoc: Association, *, is_connected: bool
 ) -> DestinationUnavailable | DestinationRefused:
     where = describe(node)
-    answer = assoc.acceptor.primitive
-    if assoc.is_rejected and answer is not None:
+    answer = rejection_of(assoc)
+    if answer is not None:
         source_and_reason = (int(answer.result_source or 0), int(answer.diagnostic or 0))
         if source_and_reason in _HOPELESS_REJECTIONS:
             return DestinationRefused(node.name, f"{where} speaks another version of the protocol")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
+from pynetdicom.acse import ACSE
 
 from screener.deliver.echo import echo
 from screener.deliver.query import confirm_objects, count_instances, find_studies
@@ -254,6 +255,28 @@ def test_unknown_calling_ae_title_names_what_to_register(tmp_path: Path) -> None
     with (
         scripted(STORE_CT, EVT_REQUESTED=on_requested) as port,
         pytest.raises(DestinationUnavailable, match="calling AE title 'SCREENER'"),
+    ):
+        store_objects(destination(port), [write_object(tmp_path)])
+
+
+def test_rejection_that_comes_at_once_is_read_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is over before the library looks at it; the cause is not lost."""
+    real_send_request = ACSE.send_request
+    pause = threading.Event()
+
+    def send_request(acse: ACSE) -> None:
+        real_send_request(acse)
+        for _ in range(1000):
+            if acse.dul.peek_next_pdu() is not None and not acse.dul.is_alive():
+                return
+            pause.wait(0.01)
+
+    monkeypatch.setattr(ACSE, "send_request", send_request)
+    with (
+        scripted(STORE_CT, ae_title="OTHER") as port,
+        pytest.raises(DestinationUnavailable, match="not called 'TESTPACS'"),
     ):
         store_objects(destination(port), [write_object(tmp_path)])
 

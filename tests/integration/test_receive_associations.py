@@ -18,6 +18,7 @@ from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import UserIdentityNegotiation
 
+from screener.deliver.association import rejection_of
 from screener.receive.arrival import AssociationNotice, AssociationOutcome
 from screener.receive.peers import Peer
 from tests.integration.conftest import PATIENCE_S
@@ -60,9 +61,8 @@ def assoc(node: RunningListener) -> Iterator[Association]:
 # ── associations ─────────────────────────────────────────────────────────────────────────────
 
 
-def rejection_of(assoc: Association) -> tuple[int | None, int | None, int | None]:
-    assert assoc.is_rejected
-    answer = assoc.acceptor.primitive
+def rejection_codes(assoc: Association) -> tuple[int | None, int | None, int | None]:
+    answer = rejection_of(assoc)
     assert answer is not None
     return answer.result, answer.result_source, answer.diagnostic
 
@@ -70,8 +70,8 @@ def rejection_of(assoc: Association) -> tuple[int | None, int | None, int | None
 def test_unknown_calling_ae_title_is_rejected(start_listener: StartListener) -> None:
     """1/1/3, also for another case of a known title."""
     node = start_listener(is_open_to_all=False, peers=(Peer("CT1", LOCAL),))
-    assert rejection_of(associate(node, calling="STRANGER")) == (1, 1, 3)
-    assert rejection_of(associate(node, calling="ct1")) == (1, 1, 3)
+    assert rejection_codes(associate(node, calling="STRANGER")) == (1, 1, 3)
+    assert rejection_codes(associate(node, calling="ct1")) == (1, 1, 3)
     known = associate(node)
     assert known.is_established
     known.release()
@@ -81,12 +81,12 @@ def test_calling_ae_title_from_another_address_is_rejected(start_listener: Start
     """A title is bound to its addresses."""
     elsewhere = (ipaddress.ip_network("10.0.0.0/8"),)
     node = start_listener(is_open_to_all=False, peers=(Peer("CT1", elsewhere), Peer("CT2", LOCAL)))
-    assert rejection_of(associate(node, calling="CT1")) == (1, 1, 3)
+    assert rejection_codes(associate(node, calling="CT1")) == (1, 1, 3)
 
 
 def test_wrong_called_ae_title_is_rejected(node: RunningListener) -> None:
     """1/1/7."""
-    assert rejection_of(associate(node, called="OTHER")) == (1, 1, 7)
+    assert rejection_codes(associate(node, called="OTHER")) == (1, 1, 7)
     node.wait_for(
         lambda: any(
             isinstance(notice, AssociationNotice)
@@ -112,7 +112,7 @@ def test_unknown_address_is_dropped_before_a_byte_is_read(start_listener: StartL
 
 def test_association_is_rejected_below_the_disk_reserve(start_listener: StartListener) -> None:
     """2/3/1: temporary congestion."""
-    assert rejection_of(associate(start_listener(reserve_bytes=2**62))) == (2, 3, 1)
+    assert rejection_codes(associate(start_listener(reserve_bytes=2**62))) == (2, 3, 1)
 
 
 def test_user_identity_is_never_accepted_unchecked(node: RunningListener) -> None:
@@ -120,7 +120,7 @@ def test_user_identity_is_never_accepted_unchecked(node: RunningListener) -> Non
     identity = UserIdentityNegotiation()
     identity.user_identity_type = 1
     identity.primary_field = b"somebody"
-    assert associate(node, ext_neg=[identity]).is_rejected
+    assert rejection_codes(associate(node, ext_neg=[identity])) == (2, 2, 1)
 
 
 def test_query_is_not_offered(node: RunningListener) -> None:
