@@ -59,10 +59,12 @@ _KEYWORDS = (
     "PixelPaddingRangeLimit", "RescaleIntercept", "RescaleSlope", "RescaleType",
     "LossyImageCompression", *_GROUPS,
 )  # fmt: skip
-#: Attributes that the report counts as missing: Type 1 and 2 of CT Image (PS3.3 A.3) that a
-#: screening or its report relies on. Type 1 must have a value, Type 2 may be empty.
-_TYPE_1 = ("SOPInstanceUID", "ImageType", "Modality", "FrameOfReferenceUID")
-_TYPE_2 = ("PatientID", "Manufacturer", "KVP", "SliceThickness", "StudyDate", "InstanceNumber")
+#: Attributes that the report counts as missing: Type 1 (a value is needed) and Type 2 (may be
+#: empty) of any composite image, of the CT classes, and of single-frame CT Image (PS3.3 A.3).
+_TYPE_1 = ("SOPInstanceUID", "Modality")
+_TYPE_1_OF_CT = ("ImageType", "FrameOfReferenceUID")
+_TYPE_2 = ("PatientID", "Manufacturer", "StudyDate", "InstanceNumber")
+_TYPE_2_OF_CT_IMAGE = ("KVP", "SliceThickness")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,16 +199,18 @@ def _describe_instance(instance: SpooledInstance, parsed: Part10Header) -> Insta
         instance_number=integer_or_none(dataset, "InstanceNumber"),
         is_study_date_empty=not text_or_empty(dataset, "StudyDate"),
         is_lossy=text_or_empty(dataset, "LossyImageCompression") == "01",
-        missing=_missing_keywords(dataset),
+        missing=_missing_keywords(dataset, instance.sop_class_uid),
         pixels=pixels,
         frames=frames,
         unreadable=unreadable,
     )
 
 
-def _missing_keywords(dataset: Dataset) -> tuple[str, ...]:
-    empty = tuple(keyword for keyword in _TYPE_1 if not text_or_empty(dataset, keyword))
-    absent = tuple(keyword for keyword in _TYPE_2 if keyword not in dataset)
+def _missing_keywords(dataset: Dataset, sop_class_uid: str) -> tuple[str, ...]:
+    needed = _TYPE_1 + (_TYPE_1_OF_CT if sop_class_uid in CT_SOP_CLASS_UIDS else ())
+    present = _TYPE_2 + (_TYPE_2_OF_CT_IMAGE if sop_class_uid == CT_IMAGE_STORAGE else ())
+    empty = tuple(keyword for keyword in needed if not text_or_empty(dataset, keyword))
+    absent = tuple(keyword for keyword in present if keyword not in dataset)
     return empty + absent
 
 
