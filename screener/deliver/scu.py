@@ -144,7 +144,9 @@ def _transfer_syntax_uid(path: Path) -> str:
         meta = dcmread(path, specific_tags=[], stop_before_pixels=True).file_meta
     except (OSError, InvalidDicomError):
         return ""
-    return str(meta.get("TransferSyntaxUID", ""))
+    # The command is made of the file meta; without it there is nothing to send.
+    is_complete = meta.get("MediaStorageSOPClassUID") and meta.get("MediaStorageSOPInstanceUID")
+    return str(meta.get("TransferSyntaxUID", "")) if is_complete else ""
 
 
 def _unreadable(one: DeliverableObject) -> InstanceStatus:

@@ -23,6 +23,7 @@ from screener.deliver.echo import echo
 from screener.deliver.query import confirm_objects, count_instances, find_studies
 from screener.deliver.scu import Outcome, store_objects
 from screener.errors import DestinationRefused, DestinationUnavailable
+from screener.receive.part10 import FileMeta, encode_file_meta
 from tests.integration.conftest import PATIENCE_S, free_port
 from tests.integration.receivers import (
     REPORT,
@@ -35,13 +36,7 @@ from tests.integration.receivers import (
     scripted,
     write_object,
 )
-from tests.receive_factories import (
-    CT_IMAGE,
-    EXPLICIT,
-    IMPLICIT,
-    SERIES_UID,
-    STUDY_UID,
-)
+from tests.receive_factories import CT_IMAGE, EXPLICIT, IMPLICIT, SERIES_UID, STUDY_UID, ct_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +73,8 @@ def test_file_that_is_gone_is_said_and_the_others_are_sent(pacs: DemoPacs, tmp_p
     """A fault of ours is no fault of the destination, and holds up nothing."""
     objects = [write_object(tmp_path, number) for number in (1, 2, 3)]
     objects[0].path.unlink()
-    objects[1].path.write_bytes(b"no DICOM")
+    nameless = FileMeta(CT_IMAGE, "", EXPLICIT)
+    objects[1].path.write_bytes(encode_file_meta(nameless) + ct_bytes())
     statuses = store_objects(destination(pacs.port), objects)
     assert [one.outcome for one in statuses] == [Outcome.REFUSED, Outcome.REFUSED, Outcome.STORED]
     assert "Our own file" in statuses[0].comment
