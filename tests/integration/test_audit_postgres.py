@@ -23,7 +23,7 @@ from screener.audit.accounting import accounting
 from screener.audit.chain import seal
 from screener.audit.claims import claim_run, expire_leases
 from screener.audit.database import Database
-from screener.audit.deliveries import claim_delivery, finish_delivery
+from screener.audit.deliveries import claim_delivery, finish_delivery, held
 from screener.audit.events import EventKind, append_event
 from screener.audit.ledger import complete_study, open_studies, register_instance
 from screener.audit.registration import Registration
@@ -53,6 +53,8 @@ from tests.unit.audit.test_runs import *  # noqa: F403
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from sqlalchemy import TextClause
 
 pytestmark = pytest.mark.integration
 
@@ -281,6 +283,22 @@ def test_senders_at_two_destinations_roll_up(shared: Database) -> None:
     books = accounting(shared, after(900))
     assert books.is_balanced, books.text()
     assert dict(books.runs_by_state) == {RunState.DELIVERED.value: 6}
+
+
+def test_postgres_every_writer_of_a_study_holds_its_lock(database: Database) -> None:
+    """Whoever writes about a study keeps the others waiting, so that sums over rows are right."""
+    report(database, claim(database, queue_run(database)))
+    claimed = claim_delivery(database, None, "s", LEASE_S, after(840))
+    assert claimed is not None
+    other = text("SELECT 1 FROM studies FOR UPDATE NOWAIT")
+    with held(database, claimed), pytest.raises(DatabaseUnavailable, match="could not obtain lock"):
+        _execute(database, other)
+    _execute(database, other)
+
+
+def _execute(database: Database, statement: TextClause) -> None:
+    with database.begin() as session:
+        session.execute(statement)
 
 
 def test_sealers_and_writers_at_once(shared: Database, tmp_path: Path) -> None:
