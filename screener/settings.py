@@ -94,6 +94,12 @@ class PeerSettings(_Section):
     query_host: str = ""
     query_port: Port = 0
 
+    @model_validator(mode="after")
+    def _check_query(self) -> PeerSettings:
+        if bool(self.query_host) != bool(self.query_port):
+            raise ValueError("query_host and query_port go together: give both, or neither")
+        return self
+
 
 class SpoolSettings(_Section):
     """Where received instances stay, and how much of the disk they may not take."""
@@ -277,6 +283,10 @@ class Settings(BaseSettings):
             raise ValueError(
                 "completion: series_quiet_s, study_quiet_s and hard_cap_s must not decrease in "
                 f"this order; found {wait.series_quiet_s}, {wait.study_quiet_s}, {wait.hard_cap_s}"
+            )
+        if len(names) > 1 and not self.audit.pacs:
+            raise ValueError(
+                f"audit.pacs: name the destination that the nightly audit asks, one of {names}"
             )
         titles = [peer.ae_title for peer in self.peers]
         if len(set(titles)) != len(titles):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from screener.daemon.nightly import run_nightly_if_due
-
 from screener.daemon.deliveries import confirm_sent, deliver
-from screener.daemon.execution import execute_run
+from screener.daemon.execution import execute_next_run
+from screener.daemon.nightly import run_nightly_if_due
 from screener.daemon.sealing import seal_trail
 from screener.daemon.sweep import sweep
 from screener.enqueue import (
@@ -22,8 +21,9 @@ from workers.lifecycle import process_site, process_tools
 
 @app.task(name=SCREEN_RUN)  # type: ignore[untyped-decorator]
 def screen_run(run_id: str) -> None:
-    """Screen the study of one run; whoever has not won the claim returns at once."""
-    execute_run(process_site(), process_tools(), run_id)
+    """Take the most urgent run that waits; `run_id` says who rang, the database who is next."""
+    del run_id
+    execute_next_run(process_site(), process_tools())
 
 
 @app.task(name=DELIVER_RESULTS)  # type: ignore[untyped-decorator]

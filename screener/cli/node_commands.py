@@ -105,14 +105,20 @@ def echo(
     return EXIT_DONE if result.is_ok else EXIT_FAILED
 
 
-def doctor(as_json: AsJson = False) -> int:
+def doctor(
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Look at this alone; may be given again.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
     """Check everything from outside: port, disk, database, broker, models, destinations.
 
-    Example: `screener doctor`
+    Example: `screener doctor` or `screener doctor --only listener --only database`
     """
     from screener.daemon.doctor import examine
 
-    checks = examine(_settings())
+    checks = examine(_settings(), only or ())
     if as_json:
         print_json({"ok": all(check.is_ok for check in checks), "checks": checks})
     else:

@@ -18,7 +18,7 @@ from screener.enqueue import is_broker_reachable
 from screener.errors import ScreenerError, WrongUse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from models.registry import ModelFolder
     from screener.settings import Settings
@@ -38,16 +38,27 @@ class Check:
     detail: str
 
 
-def examine(settings: Settings) -> list[Check]:
-    """Check listener, disk, database, broker, models and every destination."""
+def examine(settings: Settings, subjects: Sequence[str] = ()) -> list[Check]:
+    """Check listener, disk, database, broker, models, destinations and peers.
+
+    Parameters
+    ----------
+    subjects
+        Which of `SUBJECTS` to look at; all when empty.
+
+    Raises
+    ------
+    WrongUse
+        A subject is none.
+    """
+    unknown = sorted(set(subjects) - set(SUBJECTS))
+    if unknown:
+        raise WrongUse(f"nothing to check under {unknown[0]!r}; there are: {', '.join(SUBJECTS)}")
     return [
-        _guarded("listener", lambda: _check_port(settings)),
-        _guarded("disk", lambda: _check_disk(settings)),
-        _guarded("database", lambda: _check_database(settings)),
-        _guarded("broker", lambda: _check_broker(settings)),
-        *_check_models(settings),
-        *_check_destinations(settings),
-        _check_peers(settings),
+        check
+        for subject, look in SUBJECTS.items()
+        if not subjects or subject in subjects
+        for check in _guarded(subject, look, settings)
     ]
 
 
@@ -79,23 +90,27 @@ def echo_node(settings: Settings, node: str) -> EchoResult:
     )
 
 
-def _guarded(name: str, check: Callable[[], Check]) -> Check:
+def _guarded(
+    subject: str, look: Callable[[Settings], list[Check]], settings: Settings
+) -> list[Check]:
     try:
-        return check()
+        return look(settings)
     except ScreenerError as error:
-        return Check(name, is_ok=False, detail=str(error))
+        return [Check(subject, is_ok=False, detail=str(error))]
 
 
-def _check_port(settings: Settings) -> Check:
+def _check_port(settings: Settings) -> list[Check]:
     node = settings.node
     host = "127.0.0.1" if node.host in {"0.0.0.0", "::"} else node.host  # noqa: S104
     port = node.port or _port_of_running_listener(settings)
     try:
         with socket.create_connection((host, port), PORT_TIMEOUT_S):
-            return Check("listener", is_ok=True, detail=f"{node.ae_title} listens on {host}:{port}")
+            return [
+                Check("listener", is_ok=True, detail=f"{node.ae_title} listens on {host}:{port}")
+            ]
     except OSError as error:
         mend = "start it with `screener serve` or `screener listen`"
-        return Check("listener", is_ok=False, detail=f"{host}:{port}: {error.strerror}; {mend}")
+        return [Check("listener", is_ok=False, detail=f"{host}:{port}: {error.strerror}; {mend}")]
 
 
 def _port_of_running_listener(settings: Settings) -> int:
@@ -104,7 +119,7 @@ def _port_of_running_listener(settings: Settings) -> int:
     return int(match[1]) if match else 0
 
 
-def _check_disk(settings: Settings) -> Check:
+def _check_disk(settings: Settings) -> list[Check]:
     folder = settings.spool_path
     while not folder.exists():
         folder = folder.parent
@@ -112,25 +127,27 @@ def _check_disk(settings: Settings) -> Check:
     reserve_bytes = settings.spool.reserve_bytes
     detail = f"{free_bytes / 2**30:.1f} GiB free, reserve {reserve_bytes / 2**30:.1f} GiB"
     if free_bytes > reserve_bytes:
-        return Check("disk", is_ok=True, detail=detail)
-    return Check("disk", is_ok=False, detail=f"{detail}: instances are refused; free some space")
+        return [Check("disk", is_ok=True, detail=detail)]
+    return [Check("disk", is_ok=False, detail=f"{detail}: instances are refused; free some space")]
 
 
-def _check_database(settings: Settings) -> Check:
+def _check_database(settings: Settings) -> list[Check]:
     database = Database(settings.database_url)
     if database.is_current():
-        return Check("database", is_ok=True, detail="reachable, schema is current")
-    return Check(
-        "database", is_ok=False, detail="the schema is not current; run `screener db upgrade`"
-    )
+        return [Check("database", is_ok=True, detail="reachable, schema is current")]
+    return [
+        Check(
+            "database", is_ok=False, detail="the schema is not current; run `screener db upgrade`"
+        )
+    ]
 
 
-def _check_broker(settings: Settings) -> Check:
+def _check_broker(settings: Settings) -> list[Check]:
     if not settings.broker.url:
-        return Check("broker", is_ok=True, detail="none: workers poll the database")
+        return [Check("broker", is_ok=True, detail="none: workers poll the database")]
     if is_broker_reachable(settings):
-        return Check("broker", is_ok=True, detail="reachable")
-    return Check("broker", is_ok=False, detail="not reachable; check broker.url and the server")
+        return [Check("broker", is_ok=True, detail="reachable")]
+    return [Check("broker", is_ok=False, detail="not reachable; check broker.url and the server")]
 
 
 def _check_models(settings: Settings) -> list[Check]:
@@ -138,10 +155,7 @@ def _check_models(settings: Settings) -> list[Check]:
         del description
         return iter(folders)
 
-    try:
-        verdicts = verify_models(settings, pass_on)
-    except ScreenerError as error:
-        return [Check("models", is_ok=False, detail=str(error))]
+    verdicts = verify_models(settings, pass_on)
     return [Check(f"model {one.name}", is_ok=one.is_ok, detail=one.detail) for one in verdicts]
 
 
@@ -156,9 +170,21 @@ def _check_destinations(settings: Settings) -> list[Check]:
     ]
 
 
-def _check_peers(settings: Settings) -> Check:
+def _check_peers(settings: Settings) -> list[Check]:
     if settings.peers:
         titles = ", ".join(peer.ae_title for peer in settings.peers)
-        return Check("peers", is_ok=True, detail=f"may send: {titles}")
+        return [Check("peers", is_ok=True, detail=f"may send: {titles}")]
     detail = "none: every association is refused; add [[peers]] to the settings"
-    return Check("peers", is_ok=False, detail=detail)
+    return [Check("peers", is_ok=False, detail=detail)]
+
+
+#: What `examine` can look at, in the order in which it does.
+SUBJECTS: Mapping[str, Callable[[Settings], list[Check]]] = {
+    "listener": _check_port,
+    "disk": _check_disk,
+    "database": _check_database,
+    "broker": _check_broker,
+    "models": _check_models,
+    "destinations": _check_destinations,
+    "peers": _check_peers,
+}

@@ -22,7 +22,7 @@ from screener.audit.results import RunResults, finish_run
 from screener.daemon.lease import kept_alive
 from screener.daemon.result_store import store_results
 from screener.daemon.site import Site, destination_of, open_site, utc_now
-from screener.daemon.tools import open_tools, report_options
+from screener.daemon.tools import open_tools, report_options, result_digest
 from screener.errors import LostClaim, Permanent, ScreenerError, Transient
 from screener.logs import get_log, where_raised
 from screener.pipeline import PIPELINE, screen_study, write_results
@@ -42,7 +42,7 @@ def work(settings: Settings, stop: threading.Event) -> None:
     tools = open_tools(settings)
     while not stop.is_set():
         try:
-            did_work = execute_run(site, tools, run_id=None)
+            did_work = execute_next_run(site, tools)
         except Transient as error:
             get_log().warning("worker_waits", reason=type(error).__name__)
             did_work = False
@@ -50,21 +50,14 @@ def work(settings: Settings, stop: threading.Event) -> None:
             stop.wait(settings.workers.poll_s)
 
 
-def execute_run(site: Site, tools: Tools, run_id: str | None) -> bool:
-    """Work on one run, if it can be claimed.
+def execute_next_run(site: Site, tools: Tools) -> bool:
+    """Work on the most urgent run that waits; say whether there was one.
 
-    Parameters
-    ----------
-    run_id
-        The run that somebody rang for; None takes the most urgent one that waits.
-
-    Returns
-    -------
-    :
-        Whether there was a run to work on.
+    Whoever rang: a ring says that there is something to do, the database says what, so that a
+    STAT study never waits behind a routine one whose ring came first.
     """
     lease_s = site.settings.workers.lease_s
-    claim = claim_run(site.database, run_id, site.owner, lease_s, utc_now())
+    claim = claim_run(site.database, None, site.owner, lease_s, utc_now())
     if claim is None:
         return False
     get_log().info(
@@ -137,7 +130,7 @@ def _identity(settings: Settings, tools: Tools, claim: ClaimedRun) -> RunIdentit
     return claim.identity(
         pipeline=PIPELINE,
         code_version=VERSION,
-        settings_digest=settings.result_digest,
+        settings_digest=result_digest(settings),
         models=tools.models,
     )
 

@@ -6,6 +6,8 @@ import hmac
 import json
 import os
 import platform
+import threading
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from screener.audit.events import EventKind, append_event
@@ -24,7 +26,7 @@ from screener.receive.spool import Spool
 from screener.version import VERSION
 
 if TYPE_CHECKING:
-    import threading
+    from datetime import datetime
     from pathlib import Path
 
     from screener.settings import Settings
@@ -33,6 +35,11 @@ if TYPE_CHECKING:
 DRAIN_S = 15.0
 #: Tells who waits that the listener accepts connections, and on which port.
 READY_FILE = "listener.json"
+
+#: Refused associations of one address for one reason: one event in so many seconds.
+DAMPED_FOR_S = 60.0
+#: Addresses and reasons that are remembered; the oldest is forgotten first.
+MOST_DAMPED = 4096
 
 _REFUSALS = frozenset({AssociationOutcome.REJECTED, AssociationOutcome.DROPPED})
 
@@ -52,9 +59,10 @@ def listen(settings: Settings, stop: threading.Event) -> None:
         get_log().warning("orphans_adopted", count=adoption.n_adopted)
     for path in adoption.damaged:
         get_log().error("spool_file_damaged", path=path)
+    refusals = RefusalDamper()
     hooks = ReceiverHooks(
         register=lambda arrival: _register(site, arrival),
-        observe=lambda notice: _observe(site, notice),
+        observe=lambda notice: _observe(site, refusals, notice),
         now=utc_now,
     )
     listener = Listener(listener_settings(settings), spool, hooks, salt)
@@ -105,7 +113,34 @@ def _register(site: Site, arrival: Arrival) -> Registration:
     return register_instance(site.database, received, utc_now())
 
 
-def _observe(site: Site, notice: AssociationNotice | RefusalNotice) -> None:
+class RefusalDamper:
+    """Lets each kind of refusal through once a minute, so that a port scan cannot fill the audit.
+
+    Health checks and scanners knock every few seconds; one event a minute per address and reason
+    tells as much. How many were held back stands in the log.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last_at: OrderedDict[tuple[str, str], datetime] = OrderedDict()
+
+    def lets_through(self, address: str, reason: str, now: datetime) -> bool:
+        """Say whether this refusal is worth an event of its own."""
+        key = (address, reason)
+        with self._lock:
+            last_at = self._last_at.get(key)
+            if last_at is not None and (now - last_at).total_seconds() < DAMPED_FOR_S:
+                return False
+            self._last_at[key] = now
+            self._last_at.move_to_end(key)
+            while len(self._last_at) > MOST_DAMPED:
+                self._last_at.popitem(last=False)
+            return True
+
+
+def _observe(
+    site: Site, refusals: RefusalDamper, notice: AssociationNotice | RefusalNotice
+) -> None:
     """Write what was refused to the audit; what went well shows in the instances."""
     if isinstance(notice, RefusalNotice):
         kind = EventKind.INSTANCE_REFUSED
@@ -115,6 +150,9 @@ def _observe(site: Site, notice: AssociationNotice | RefusalNotice) -> None:
             "reason": notice.reason,
         }
     elif notice.outcome in _REFUSALS:
+        if not refusals.lets_through(notice.address, notice.reason, notice.at):
+            get_log().info("refusal_damped", address=notice.address, reason=notice.reason)
+            return
         kind = EventKind.ASSOCIATION_REFUSED
         payload = {
             "calling_ae_title": notice.calling_ae_title,

@@ -13,7 +13,7 @@ from screener.assemble.folder import read_folder
 from screener.audit.plain import to_plain
 from screener.daemon.result_store import OVERLAY_FILE, store_results
 from screener.daemon.site import utc_now
-from screener.daemon.tools import open_tools, report_options
+from screener.daemon.tools import open_tools, report_options, result_digest
 from screener.domain import (
     Decision,
     NotAnalysed,
@@ -168,7 +168,7 @@ def _screen_one(
         input_digest=study.input_digest,
         pipeline=PIPELINE,
         code_version=VERSION,
-        settings_digest=settings.result_digest,
+        settings_digest=result_digest(settings),
         version=1,
         started_at=utc_now(),
         models=tools.models,

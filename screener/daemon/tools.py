@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from models.errors import ModelError
+from models.manifest import MANIFEST_FILE
 from models.registry import SHIPPED_MODELS, find_model, list_models, verify_model
 from models.session import LungSegmenter, Provider, SliceClassifier
 from screener.assemble.volume import DecodingRules
@@ -61,6 +63,22 @@ def open_tools(settings: Settings) -> Tools:
     )
 
 
+def result_digest(settings: Settings) -> str:
+    """sha256 over all that can change a result beside graphs, input and code.
+
+    The settings that matter, and the manifests of both models: a threshold or a temperature that
+    changes there changes results although the graph is the same.
+    """
+    try:
+        folders = [find_model(pin.name, _root(settings)) for pin in _pins(settings)]
+        manifests = [(folder.path / MANIFEST_FILE).read_bytes() for folder in folders]
+    except ModelError as error:
+        raise ModelFailure(str(error)) from error
+    except OSError as error:
+        raise ModelFailure(f"a model manifest cannot be read: {error.strerror}") from error
+    return hashlib.sha256(b"\0".join([settings.result_digest.encode(), *manifests])).hexdigest()
+
+
 def report_options(settings: Settings) -> ReportOptions:
     """Give what the site chose about its result objects: every kind that a destination wants."""
     wanted = {kind for entry in settings.destinations for kind in entry.kinds}
@@ -101,6 +119,10 @@ def _verdict(folder: ModelFolder, pinned_sha256: str | None) -> ModelVerdict:
     except ModelError as error:
         return ModelVerdict(folder.manifest.name, is_ok=False, detail=str(error))
     return ModelVerdict(folder.manifest.name, is_ok=True, detail=digest)
+
+
+def _pins(settings: Settings) -> tuple[ModelSettings, ModelSettings]:
+    return settings.models.lungs, settings.models.slices
 
 
 def _pinned(settings: Settings, pin: ModelSettings) -> ModelFolder:

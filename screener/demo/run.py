@@ -17,8 +17,8 @@ from screener.audit.queries import RunStatus, study_status
 from screener.daemon.result_store import OVERLAY_FILE, folder_of_run
 from screener.deliver.scu import DeliverableObject, Outcome, store_objects
 from screener.demo.node import RunningNode, running_node, settings_text
+from screener.demo.pacs import DemoPacs, StoredFile
 from screener.demo.studies import DemoStudy, make_studies, read_studies
-from screener.demo.test_pacs import DemoPacs, StoredFile
 from screener.domain import Destination, ResultKind
 from screener.errors import DemoFailed
 

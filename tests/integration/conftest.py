@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from screener.demo.test_pacs import DemoPacs
+from screener.demo.pacs import DemoPacs
 from screener.receive.handlers import ReceiverHooks
 from screener.receive.scp import Listener, ListenerSettings
 from screener.receive.spool import Spool

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from pynetdicom.events import Event
 
-    from screener.demo.test_pacs import DemoPacs
+    from screener.demo.pacs import DemoPacs
     from tests.integration.conftest import OrthancServer
 
 pytestmark = pytest.mark.integration

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from pynetdicom.events import Event
 
-    from screener.demo.test_pacs import DemoPacs
+    from screener.demo.pacs import DemoPacs
 
 pytestmark = pytest.mark.integration
 

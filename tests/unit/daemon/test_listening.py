@@ -1,0 +1,59 @@
+"""What the listening process hands on: peers and limits, and not every knock on the door."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from screener.daemon.listening import (
+    DAMPED_FOR_S,
+    MOST_DAMPED,
+    RefusalDamper,
+    listener_settings,
+)
+from screener.settings import PeerSettings, Settings
+
+NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+
+
+def test_repeated_refusal_is_let_through_once_a_minute() -> None:
+    """A health check that knocks every second makes one event a minute."""
+    damper = RefusalDamper()
+
+    passed = [
+        damper.lets_through("10.0.0.9", "unknown address", NOW + timedelta(seconds=second))
+        for second in range(int(DAMPED_FOR_S) + 1)
+    ]
+
+    assert passed == [True] + [False] * (len(passed) - 2) + [True]
+
+
+def test_other_address_or_reason_is_let_through() -> None:
+    """Damping one knocker hides no other."""
+    damper = RefusalDamper()
+    assert damper.lets_through("10.0.0.9", "unknown address", NOW)
+
+    assert damper.lets_through("10.0.0.8", "unknown address", NOW)
+    assert damper.lets_through("10.0.0.9", "too many associations", NOW)
+
+
+def test_damper_forgets_the_oldest() -> None:
+    """A scan from many addresses cannot grow the memory without end."""
+    damper = RefusalDamper()
+    for number in range(MOST_DAMPED + 1):
+        damper.lets_through(f"address {number}", "unknown", NOW)
+
+    assert damper.lets_through("address 0", "unknown", NOW)
+    assert not damper.lets_through(f"address {MOST_DAMPED}", "unknown", NOW)
+
+
+def test_listener_is_closed_unless_peers_are_named() -> None:
+    """Without peers nobody is let in; a named peer comes with its addresses."""
+    closed = listener_settings(Settings())
+    opened = listener_settings(
+        Settings(peers=({"ae_title": "CT1", "addresses": ("10.1.0.0/16",)},))
+    )
+
+    assert not closed.is_open_to_all
+    assert closed.peers == ()
+    assert [peer.ae_title for peer in opened.peers] == ["CT1"]
+    assert str(opened.peers[0].networks[0]) == "10.1.0.0/16"
