@@ -29,6 +29,7 @@ class ComponentRules:
     )
     second_share: float = 0.12  #: the smaller lung against the larger, with lung collapse in mind
     fragment_share: float = 0.02  #: other parts are kept when this large and within the chest
+    fragment_margin_mm: float = 15.0  #: how far beside the lungs the centre of such a part may lie
     split_share: float = 0.2  #: each side of a split of touching lungs
     split_grid_mm: float = 3.0  #: grid on which touching lungs are pulled apart
     deepest_erosion_mm: float = 18.0  #: lungs that hold together more than this are one lung
@@ -94,7 +95,7 @@ def _two_lungs(mask: BoolVolume, spacing_mm: Spacing, rules: ComponentRules) -> 
         rest = large[1:]
     for n in rest:
         if sizes[n] >= rules.fragment_share * sizes[first]:
-            _join_nearest(seeds, components == n + 1)
+            _join_fragment(seeds, components == n + 1, spacing_mm, rules)
     return seeds
 
 
@@ -106,15 +107,44 @@ def _components(mask: BoolVolume) -> tuple[NDArray[np.int32], NDArray[np.int64]]
     return components, sizes.astype(np.int64)
 
 
-def _join_nearest(seeds: list[BoolVolume], part: BoolVolume) -> None:
-    """Add a part to the lung whose slices it shares most, if it lies within that lung's columns."""
-    columns = np.flatnonzero(part.any(axis=(0, 1)))
-    centre = 0.5 * (columns[0] + columns[-1])
+def _join_fragment(
+    seeds: list[BoolVolume], part: BoolVolume, spacing_mm: Spacing, rules: ComponentRules
+) -> None:
+    """Add a part to the lung beside or above which it lies; leave it out where there is none.
+
+    Its centre must lie among the rows of the lungs and the columns of that lung, both taken in the
+    slices of the part or in the nearest that has lungs: a pillow under the shoulders does not.
+    """
+    centre = [float(index.mean()) for index in np.nonzero(part)]
+    both = np.zeros_like(part)
     for seed in seeds:
-        used = np.flatnonzero(seed.any(axis=(0, 1)))
-        if used[0] <= centre <= used[-1]:
+        both |= seed
+    if not _lies_along(both, part, 1, centre[1], rules.fragment_margin_mm / spacing_mm[1]):
+        return
+    for seed in seeds:
+        if _lies_along(seed, part, 2, centre[2], rules.fragment_margin_mm / spacing_mm[2]):
             np.logical_or(seed, part, out=seed)
             return
+
+
+def _lies_along(
+    lungs: BoolVolume, part: BoolVolume, axis: int, position: float, margin: float
+) -> bool:
+    """Tell whether a position along an axis lies within the lungs near the part's slices."""
+    used = np.flatnonzero(part.any(axis=(1, 2)))
+    near = lungs[_near_slices(lungs, int(used[0]), int(used[-1]))]
+    extent = np.flatnonzero(np.any(near, axis=(0, 2) if axis == 1 else (0, 1)))
+    return bool(extent[0] - margin <= position <= extent[-1] + margin)
+
+
+def _near_slices(lungs: BoolVolume, first: int, last: int) -> slice:
+    """Give the slices from first to last, or the nearest one with lungs if those have none."""
+    with_lungs = np.flatnonzero(lungs.any(axis=(1, 2)))
+    if np.any((with_lungs >= first) & (with_lungs <= last)):
+        return slice(first, last + 1)
+    distance = np.minimum(np.abs(with_lungs - first), np.abs(with_lungs - last))
+    nearest = int(with_lungs[np.argmin(distance)])
+    return slice(nearest, nearest + 1)
 
 
 def _pull_apart(mask: BoolVolume, spacing_mm: Spacing, rules: ComponentRules) -> list[BoolVolume]:

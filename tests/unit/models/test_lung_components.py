@@ -105,6 +105,15 @@ def test_labels_keep_a_lobe_that_consolidation_cut_off() -> None:
     np.testing.assert_array_equal(labels == RIGHT_LUNG, RIGHT & ~band)
 
 
+def test_labels_leave_out_a_pillow_under_the_shoulders() -> None:
+    """A large dark part behind the apices is no lung, although lungs reach as far back below."""
+    pillow = np.zeros(SHAPE, dtype=bool)
+    pillow[26:, 92:110, 40:140] = True
+    labels = label_lungs(RIGHT | LEFT | pillow, SPACING_MM)
+    assert pillow.sum() > 0.02 * RIGHT.sum()
+    assert not labels[pillow].any()
+
+
 def test_labels_of_flipped_volume_are_swapped() -> None:
     """Sides come from the columns alone."""
     mask = RIGHT | LEFT
