@@ -167,12 +167,18 @@ def _parse_url(url: str) -> URL:
 
 def _make_engine(url: URL) -> Engine:
     # Parameters stay out of error texts: they carry identifiers.
-    common: dict[str, Any] = {"hide_parameters": True, "pool_pre_ping": True}
     if url.get_backend_name() == "postgresql":
-        return create_engine(url, connect_args={"connect_timeout": CONNECT_TIMEOUT_S}, **common)
+        return create_engine(
+            url,
+            hide_parameters=True,
+            pool_pre_ping=True,  # a server that restarted costs no error
+            connect_args={"connect_timeout": CONNECT_TIMEOUT_S},
+        )
     Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(
-        url, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}, **common
+        url,
+        hide_parameters=True,
+        connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
     )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)

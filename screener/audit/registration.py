@@ -22,6 +22,7 @@ from screener.domain import SpooledInstance, StudyState
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
 #: SOP classes that no run reads: their late arrival must not open a study again, nor their arrival
@@ -65,15 +66,15 @@ class ReceivedInstance:
 def register(session: Session, received: ReceivedInstance, now: datetime) -> Registration:
     """Do what `register_instance` does inside an open transaction, for group commits."""
     study = _study_of(session, received, now)
-    known = session.scalars(_identity(received.instance)).one_or_none()
-    if known is not None:
-        known.n_duplicates += 1
+    namesake = _namesake(session, received.instance)
+    if namesake is not None and namesake.content_digest == received.instance.content_digest:
+        session.get_one(Instance, namesake.instance_id).n_duplicates += 1
         if study.state is StudyState.RECEIVING and not received.is_own_result:
             study.last_arrival_at = now  # the sender is still at work
         return Registration.DUPLICATE
     generation = _place(session, study, received, now)
     series = _series_of(session, received, now)
-    is_conflict = _has_other_content(session, received.instance)
+    is_conflict = namesake is not None
     session.add(_instance_row(received, generation, is_conflict=is_conflict))
     _flag(session, study, series, received, now, is_conflict=is_conflict)
     if not received.is_own_result:
@@ -87,6 +88,9 @@ def register(session: Session, received: ReceivedInstance, now: datetime) -> Reg
 def _study_of(session: Session, received: ReceivedInstance, now: datetime) -> Study:
     """Give the locked row of the study, made where it is new; generation 0 until it opens."""
     uid = received.instance.study_instance_uid
+    study = lock_study(session, uid)
+    if study is not None:
+        return study
     values: dict[str, Any] = {
         "study_instance_uid": uid,
         "state": StudyState.RECEIVING,
@@ -196,22 +200,15 @@ def _flag(
         tell(EventKind.INSTANCE_QUARANTINED, {**which, **reason})
 
 
-def _identity(instance: SpooledInstance) -> Any:
-    return select(Instance).where(
-        Instance.study_instance_uid == instance.study_instance_uid,
-        Instance.series_instance_uid == instance.series_instance_uid,
-        Instance.sop_instance_uid == instance.sop_instance_uid,
-        Instance.content_digest == instance.content_digest,
-    )
-
-
-def _has_other_content(session: Session, instance: SpooledInstance) -> bool:
-    statement = select(Instance.instance_id).where(
+def _namesake(session: Session, instance: SpooledInstance) -> Row[int, str] | None:
+    """Give an instance of the same UIDs: the one with the same content, if there is one."""
+    is_same = Instance.content_digest == instance.content_digest
+    statement = select(Instance.instance_id, Instance.content_digest).where(
         Instance.study_instance_uid == instance.study_instance_uid,
         Instance.series_instance_uid == instance.series_instance_uid,
         Instance.sop_instance_uid == instance.sop_instance_uid,
     )
-    return session.execute(statement.limit(1)).first() is not None
+    return session.execute(statement.order_by(is_same.desc()).limit(1)).first()
 
 
 def _instance_row(received: ReceivedInstance, generation: int, *, is_conflict: bool) -> Instance:
