@@ -22,6 +22,7 @@ from screener.assemble.part10 import (
 from screener.assemble.values import (
     integer_of,
     integer_or_none,
+    items_of,
     number_of,
     text_or_empty,
     texts_of,
@@ -280,7 +281,7 @@ def _padding_value(dataset: Dataset, keyword: str, *, is_signed: bool) -> int | 
 
 
 def _describe_frames(dataset: Dataset, n_frames: int) -> tuple[FrameHeader, ...]:
-    per_frame = dataset.get(_GROUPS[0])
+    per_frame = items_of(dataset, _GROUPS[0])
     if per_frame is None:
         numbers = [None] if n_frames == 1 else list(range(1, n_frames + 1))
         return tuple(_describe_frame(number, (dataset,), dataset) for number in numbers)
@@ -288,7 +289,7 @@ def _describe_frames(dataset: Dataset, n_frames: int) -> tuple[FrameHeader, ...]
         raise UnreadablePixels(
             f"{len(per_frame)} items in Per-Frame Functional Groups for {n_frames} frames"
         )
-    shared = list(dataset.get(_GROUPS[1]) or ())[:1]
+    shared = (items_of(dataset, _GROUPS[1]) or ())[:1]
     return tuple(
         _describe_frame(number, (*_macros(group), *(m for one in shared for m in _macros(one))),
                         dataset)

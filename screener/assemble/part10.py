@@ -19,7 +19,7 @@ from typing import BinaryIO
 from pydicom import config as pydicom_config
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import (
@@ -35,15 +35,17 @@ from screener.errors import Permanent
 # warning of the library, whose text would carry the value into the log.
 pydicom_config.settings.reading_validation_mode = pydicom_config.IGNORE
 
-#: Everything the parser is known to raise on hostile bytes.
+#: Everything the parser is known to raise on hostile bytes; OSError stands for a missing tag.
 PARSE_ERRORS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
+    BytesLengthException,
     EOFError,
     InvalidDicomError,
     LookupError,
     NotImplementedError,
+    OSError,
     RecursionError,
     TypeError,
     ValueError,

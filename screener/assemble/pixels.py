@@ -133,7 +133,7 @@ def _read_stored(one: SliceHeader, pixels: PixelDescription) -> NDArray[np.integ
             if not can_decode(transfer_syntax_uid):
                 raise UnreadablePixels(f"no decoder for transfer syntax {transfer_syntax_uid}")
             encoded = _read_encoded(stream, pixels, index, transfer_syntax_uid)
-    except (OSError, UnreadableFile, *PARSE_ERRORS) as error:
+    except (UnreadableFile, *PARSE_ERRORS) as error:
         raise UnreadablePixels(f"the pixel data are damaged ({type(error).__name__})") from error
     return _decode(encoded, pixels, transfer_syntax_uid)
 

@@ -34,15 +34,18 @@ def usable_slices(
     refusals: Counter[NotAnalysedReason] = Counter()
     details: dict[NotAnalysedReason, str] = {}
     for header in headers:
-        for frame in header.frames or (None,):
-            refusal = _refuse_instance(header)
-            if refusal is None and frame is not None:
-                refusal = _refuse_slice(SliceHeader(header, frame))
-            if refusal is not None:
+        whole = _refuse_instance(header)
+        if whole is not None:
+            refusals[whole[0]] += 1
+            details.setdefault(*whole)
+            continue
+        for one in (SliceHeader(header, frame) for frame in header.frames):
+            refusal = _refuse_slice(one)
+            if refusal is None:
+                usable.append(one)
+            else:
                 refusals[refusal[0]] += 1
                 details.setdefault(*refusal)
-            elif frame is not None:
-                usable.append(SliceHeader(header, frame))
     if not usable:
         reason, count = refusals.most_common(1)[0]
         what = "image" if count == 1 else "images"
@@ -83,6 +86,8 @@ def _refuse_instance(header: InstanceHeader) -> tuple[NotAnalysedReason, str] | 
             NotAnalysedReason.UNSUPPORTED_MODALITY,
             f"SOP class CT with modality {header.modality}",
         )
+    if not header.frames:
+        return NotAnalysedReason.UNREADABLE_PIXELS, header.unreadable or "no frames"
     return None
 
 

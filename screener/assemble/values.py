@@ -5,11 +5,12 @@ lenient readers that give nothing instead.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
 
 from screener.assemble.part10 import PARSE_ERRORS
 from screener.errors import UnreadablePixels
@@ -72,7 +73,22 @@ def vector_reader(length: int) -> Callable[[Dataset, str], tuple[float, ...] | N
     return read
 
 
-def _finite(values: Sequence[Any], keyword: str) -> tuple[float, ...]:
+def items_of(dataset: Dataset, keyword: str) -> tuple[Dataset, ...] | None:
+    """Read the items of a sequence with all their elements decoded, None when absent."""
+    value = value_of(dataset, keyword)
+    if value is None:
+        return None
+    if not isinstance(value, Sequence):
+        raise UnreadablePixels(f"{keyword} is no sequence")
+    try:
+        for item in value:
+            item.decode()
+    except PARSE_ERRORS as error:
+        raise UnreadablePixels(f"{keyword} cannot be read") from error
+    return tuple(value)
+
+
+def _finite(values: Iterable[Any], keyword: str) -> tuple[float, ...]:
     try:
         numbers = tuple(float(value) for value in values)
     except PARSE_ERRORS as error:

@@ -83,7 +83,7 @@ def test_missing_attributes_are_noted_not_refused(tmp_path: Path) -> None:
         ct_dataset(ImageType=None, Manufacturer=None, Modality=None, StudyDate=""), tmp_path
     )
     assert header.unreadable is None
-    assert header.missing == ("ImageType", "Modality", "Manufacturer")
+    assert set(header.missing) == {"ImageType", "Modality", "Manufacturer"}
     assert header.is_study_date_empty
 
 
