@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# The build backend's advice about editable installs is not for the people who run this.
+PIP    := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SCREENER_TEST_DATA ?= $(abspath ../shared/data)
 export SCREENER_TEST_DATA
 
@@ -21,12 +23,12 @@ $(BIN)/python:
 
 $(VENV)/.runtime: pyproject.toml | $(BIN)/python
 	@echo "Installing the light runtime (no torch) into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu]'
+	@$(PIP) --editable '.[cpu]'
 	@touch $@
 
 $(VENV)/.full: pyproject.toml | $(BIN)/python
 	@echo "Installing the full environment (tests, training) into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,dev,train]'
+	@$(PIP) --editable '.[cpu,dev,train]'
 	@touch $@ $(VENV)/.runtime
 
 venv: $(VENV)/.full ## make the full development environment

@@ -44,7 +44,7 @@ def screen(
 ) -> int:
     """Screen the studies of a folder in this process, without node, broker or database.
 
-    Ends with exit code 3 where the one study of the folder was not analysed.
+    Ends with exit code 3 where no study of the folder could be analysed.
 
     Example: `screener screen ./study --out ./results`
     """
@@ -180,7 +180,7 @@ def demo(
 def _exit_code(screenings: list[LocalScreening]) -> int:
     if any(one.has_failed for one in screenings):
         return EXIT_FAILED
-    if len(screenings) == 1 and screenings[0].is_not_analysed:
+    if all(one.is_not_analysed for one in screenings):
         return EXIT_NOT_ANALYSED
     return EXIT_DONE
 

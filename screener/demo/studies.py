@@ -85,9 +85,9 @@ def derived_uid(text: str) -> str:
 @dataclass(frozen=True, slots=True)
 class _Recipe:
     label: str
-    description: str
     seed: int
     make: Callable[[int], Phantom]
+    body_part: str = "CHEST"
 
 
 def _chest(pattern: Pattern, kernel: Kernel) -> Callable[[int], Phantom]:
@@ -101,15 +101,14 @@ def _chest(pattern: Pattern, kernel: Kernel) -> Callable[[int], Phantom]:
 GRID: dict[str, Any] = {"n_slices": 64, "slice_spacing_mm": 5.0}
 
 RECIPES = (
-    _Recipe("covid-19-like", "COVID-19-like", 101, _chest(Pattern.COVID_19, Kernel.STANDARD)),
+    _Recipe("covid-19-like", 101, _chest(Pattern.COVID_19, Kernel.STANDARD)),
     _Recipe(
         "cap-like",
-        "pneumonia-like",
         102,
         _chest(Pattern.COMMUNITY_ACQUIRED_PNEUMONIA, Kernel.SOFT),
     ),
-    _Recipe("normal", "normal", 103, _chest(Pattern.NORMAL, Kernel.LUNG)),
-    _Recipe("head", "a head: must be refused", 104, make_head),
+    _Recipe("normal", 103, _chest(Pattern.NORMAL, Kernel.LUNG)),
+    _Recipe("head", 104, make_head, body_part="HEAD"),
 )
 
 
@@ -119,7 +118,10 @@ def make_studies(folder: Path, track: Callable[..., Iterable[_Recipe]]) -> list[
     for recipe in track(RECIPES, description="making synthetic CT"):
         target = folder / recipe.label
         target.mkdir(parents=True)
-        write_series(recipe.make(recipe.seed), target, SyntheticIdentity(name=recipe.label))
+        identity = SyntheticIdentity(
+            name=recipe.label, study_at=utc_now(), body_part=recipe.body_part
+        )
+        write_series(recipe.make(recipe.seed), target, identity)
         (study,) = read_folder(target, utc_now()).studies
         studies.append(DemoStudy(recipe.label, study))
     return studies
