@@ -163,70 +163,62 @@ class Site:
         return "\n".join(path.read_text(errors="replace") for path in self.folder.glob("*.log"))
 
 
+@dataclass(frozen=True, slots=True)
+class Pacs:
+    """A destination of a site."""
+
+    name: str
+    ae_title: str
+    port: int
+    kinds: tuple[str, ...] = ("sr", "seg", "ko")
+
+
+def write_settings(
+    folder: Path, port: int, database_url: str, broker_url: str, destinations: tuple[Pacs, ...]
+) -> Path:
+    """Write the settings of a site with short waits."""
+    lines = [
+        f"data_dir = {json.dumps(str(folder / 'data'))}",
+        f"node = {{ port = {port} }}",
+        f'database = {{ url = "{database_url}" }}',
+        f'broker = {{ url = "{broker_url}" }}',
+        "spool = { reserve_bytes = 0 }",
+        "completion = { series_quiet_s = 2.0, study_quiet_s = 3.0 }",
+        "workers = { lease_s = 6.0, first_retry_s = 0.5 }",
+        "inference = { threads = 1 }",
+        "delivery = { first_retry_s = 1.0, retry_cap_s = 2.0 }",
+        f'audit = {{ pacs = "{destinations[0].name}" }}',
+        'log = { format = "json" }',
+        f'[[peers]]\nae_title = "{SENDER_AE_TITLE}"\naddresses = ["127.0.0.1"]',
+    ]
+    lines += [
+        f'[[destinations]]\nname = "{one.name}"\nae_title = "{one.ae_title}"\n'
+        f'host = "127.0.0.1"\nport = {one.port}\nkinds = {json.dumps(one.kinds)}'
+        for one in destinations
+    ]
+    path = folder / "screener.toml"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
 @contextmanager
 def running_site(
-    folder: Path, database_url: str, broker_url: str, pacs_ae_title: str, pacs_port: int
+    folder: Path, database_url: str, broker_url: str, *destinations: Pacs
 ) -> Iterator[Site]:
-    """Start listener and beat; workers are the test's own."""
+    """Start a node: with a broker listener and beat, workers are the test's own; else `serve`."""
     port = free_port()
-    settings_file = folder / "screener.toml"
-    settings_file.write_text(
-        f"""\
-data_dir = {json.dumps(str(folder / "data"))}
-
-[node]
-port = {port}
-
-[[peers]]
-ae_title = "{SENDER_AE_TITLE}"
-addresses = ["127.0.0.1"]
-
-[spool]
-reserve_bytes = 0
-
-[completion]
-series_quiet_s = 2.0
-study_quiet_s = 3.0
-
-[database]
-url = "{database_url}"
-
-[broker]
-url = "{broker_url}"
-
-[workers]
-lease_s = 6.0
-first_retry_s = 0.5
-
-[inference]
-threads = 1
-
-[[destinations]]
-name = "pacs"
-ae_title = "{pacs_ae_title}"
-host = "127.0.0.1"
-port = {pacs_port}
-kinds = ["sr", "seg", "ko"]
-
-[delivery]
-first_retry_s = 1.0
-
-[log]
-format = "json"
-""",
-        encoding="utf-8",
-    )
+    settings_file = write_settings(folder, port, database_url, broker_url, destinations)
     with ExitStack() as stack:
         site = Site(folder, settings_file, database_url, port, stack)
-        assert site.screener("db", "upgrade").returncode == 0
-        site.start("listener", sys.executable, "-m", "screener", "listen")
-        wait_until((folder / "data" / "listener.json").exists, "the node listens", 60)
-        beat = folder / "beat"
-        site.start(
-            "beat",
-            *(sys.executable, "-m", "celery", "-A", "workers.app", "beat"),
-            *("-s", str(beat), "--pidfile="),
-        )
+        upgrade = site.screener("db", "upgrade")
+        assert upgrade.returncode == 0, upgrade.stderr
+        if broker_url:
+            site.start("listener", sys.executable, "-m", "screener", "listen")
+            celery = (sys.executable, "-m", "celery", "-A", "workers.app", "beat")
+            site.start("beat", *celery, "-s", str(folder / "beat"), "--pidfile=")
+        else:
+            site.start("serve", sys.executable, "-m", "screener", "serve")
+        wait_until((folder / "data" / "listener.json").exists, "the node listens", 90)
         yield site
 
 

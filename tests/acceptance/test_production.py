@@ -21,6 +21,7 @@ import pytest
 from models.phantom import Pattern
 from tests.acceptance.conftest import (
     PATIENT_NAME,
+    Pacs,
     Site,
     SyntheticStudy,
     rest,
@@ -50,7 +51,7 @@ def site(
     with (
         _flushed(redis_url),
         running_site(
-            tmp_path, postgres_url, redis_url, orthanc.ae_title, orthanc.dicom_port
+            tmp_path, postgres_url, redis_url, Pacs("pacs", orthanc.ae_title, orthanc.dicom_port)
         ) as running,
     ):
         yield running
