@@ -130,7 +130,8 @@ def explain_refusal(ranking: SeriesRanking) -> NotAnalysable:
     reason = nearest.refusal or NotAnalysedReason.NO_IMAGES
     others = len(ranking.candidates) - 1
     tail = f" ({others} other series did not qualify either)" if others else ""
-    return NotAnalysable(reason, "; ".join(nearest.reasons) + tail)
+    # The first reason is the refusal; what a series had going for it stands in the ranking.
+    return NotAnalysable(reason, nearest.reasons[0] + tail)
 
 
 def refuse_candidate(
