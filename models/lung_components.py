@@ -218,10 +218,15 @@ def _centre_column(part: BoolVolume) -> float:
 
 def _fill_holes(part: BoolVolume) -> BoolVolume:
     """Fill what is closed in within its slice: vessels, and lesions that the network left out."""
+    box = _bounding_box(part)
+    if box is None:
+        return part
     in_plane = np.zeros((3, 3, 3), dtype=bool)
     in_plane[1] = ndimage.generate_binary_structure(2, 1)
-    padded = np.pad(part, ((0, 0), (1, 1), (1, 1)))
+    padded = np.pad(part[box], ((0, 0), (1, 1), (1, 1)))
     background, n_parts = ndimage.label(~padded, structure=in_plane)
     is_closed = np.ones(n_parts + 1, dtype=bool)
     is_closed[background[:, 0, 0]] = False
-    return np.asarray(is_closed[background[:, 1:-1, 1:-1]])
+    filled = np.zeros_like(part)
+    filled[box] = is_closed[background[:, 1:-1, 1:-1]]
+    return filled

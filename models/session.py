@@ -283,6 +283,8 @@ def _create(folder: ModelFolder, provider: Provider, threads: int) -> ort.Infere
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _LOG_ERRORS_ONLY
+    # Idle threads that spin take the cores from decoding, which runs beside inference.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     available = ort.get_available_providers()
     names = [name for name in _RUNTIME_NAMES[provider] if name in available]
     try:
