@@ -41,8 +41,8 @@ class BankRecipe:
     """How many slices of which kind, and from which lesion share on a slice counts as affected."""
 
     seed: int = 7
-    n_placements: int = 2  #: lesions placed anew in each real patient, per pattern
-    n_phantoms: int = 10  #: per pattern
+    n_placements: int = 3  #: lesions placed anew in each real patient, per pattern
+    n_phantoms: int = 16  #: per pattern
     n_abdomens: int = 6
     n_phantom_slices: int = 24
     first_phantom_seed: int = 10_000  #: tests and demo use seeds below
@@ -102,7 +102,7 @@ def _spec(n: int, pattern: Pattern, rng: np.random.Generator, recipe: BankRecipe
         seed=recipe.first_phantom_seed + n,
         pattern=pattern,
         n_slices=recipe.n_phantom_slices,
-        slice_spacing_mm=float(rng.uniform(10.0, 13.0)),
+        slice_spacing_mm=float(rng.uniform(3.0, 13.0)),
         rows=256,
         columns=256,
         pixel_spacing_mm=float(rng.uniform(1.4, 1.8)),
