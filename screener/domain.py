@@ -363,7 +363,8 @@ class ResultKind(StrEnum):
     STRUCTURED_REPORT = "sr"
     SEGMENTATION = "seg"
     KEY_OBJECT_SELECTION = "ko"
-    OVERLAY = "overlay"
+    OVERLAY = "overlay"  #: pictures for people, as a secondary capture
+    ENCAPSULATED_PDF = "pdf"  #: the same on one sheet of paper
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,6 +421,15 @@ class QueryNode:
     port: int
     calling_ae_title: str
     timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class CommitmentReport:
+    """What a node says at last to a request for storage commitment (PS3.4 J.3.3)."""
+
+    transaction_uid: str
+    committed: frozenset[str]  #: SOP Instance UIDs that it answers for
+    failures: tuple[tuple[str, int], ...]  #: SOP Instance UID, Failure Reason (0008,1197)
 
 
 @dataclass(frozen=True, slots=True)

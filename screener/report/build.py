@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from screener.domain import ResultKind, ResultObject
 from screener.errors import ReportError
+from screener.report.captures import build_capture
+from screener.report.encapsulated import build_encapsulated_pdf
 from screener.report.envelope import (
     encode,
     make_envelope,
@@ -77,6 +79,14 @@ def _build(
         envelope = make_envelope(screening, evidence, options, ResultKind.KEY_OBJECT_SELECTION)
         selection = build_key_objects(screening, evidence, envelope, key_slices)
         others.append(encode(selection, envelope))
+    if ResultKind.OVERLAY in options.kinds:
+        envelope = make_envelope(screening, evidence, options, ResultKind.OVERLAY)
+        capture = build_capture(screening, evidence, envelope, options.n_key_slices)
+        others.append(encode(capture, envelope))
+    if ResultKind.ENCAPSULATED_PDF in options.kinds:
+        envelope = make_envelope(screening, evidence, options, ResultKind.ENCAPSULATED_PDF)
+        paper = build_encapsulated_pdf(screening, evidence, envelope, options.n_key_slices)
+        others.append(encode(paper, envelope))
     envelope = make_envelope(screening, evidence, options, ResultKind.STRUCTURED_REPORT)
     report = build_report(screening, evidence, envelope, options, segments)
     return (encode(report, envelope), *others)

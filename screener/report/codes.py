@@ -44,6 +44,11 @@ COMMENT = _dcm("121106", "Comment")
 CONCLUSION = _dcm("121077", "Conclusion")
 OF_INTEREST = _dcm("113000", "Of Interest")
 
+# ── where pictures come from (CID 7203, CID 7202) ────────────────────────────────────────────
+
+DERIVATION = _dcm("113076", "Segmentation")
+SOURCE_FOR_PROCESSING = _dcm("121322", "Source image for image processing operation")
+
 # ── findings ─────────────────────────────────────────────────────────────────────────────────
 
 FINDING_SITE = _sct("363698007", "Finding Site")

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta, timezone
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
+from highdicom import SOPClass
 from pydicom import config, dcmwrite
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from pydicom.valuerep import DA, DT, TM
@@ -29,7 +30,6 @@ from screener.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NA
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from highdicom import SOPClass
     from highdicom.base_content import ContributingEquipment
     from pydicom import Dataset
 
@@ -44,6 +44,7 @@ SERIES_NUMBERS: Final[dict[ResultKind, int]] = {
     ResultKind.SEGMENTATION: 9001,
     ResultKind.KEY_OBJECT_SELECTION: 9002,
     ResultKind.OVERLAY: 9003,
+    ResultKind.ENCAPSULATED_PDF: 9006,
 }
 
 #: What follows the product name in Series Description (0008,103E): AI and unverified, always.
@@ -52,6 +53,7 @@ SERIES_DESCRIPTIONS: Final[dict[ResultKind, str]] = {
     ResultKind.SEGMENTATION: "lungs (AI)",
     ResultKind.KEY_OBJECT_SELECTION: "key images (AI)",
     ResultKind.OVERLAY: "overlay (AI, not for diagnosis)",
+    ResultKind.ENCAPSULATED_PDF: "page (AI, not for diagnosis)",
 }
 
 #: Offsets that Timezone Offset From UTC allows (PS3.3 C.12.1.1.8).
@@ -109,6 +111,24 @@ def make_envelope(
         algorithms=list_algorithms(screening, options),
         arguments=arguments,
     )
+
+
+def start_document(
+    evidence: StudyEvidence, envelope: Envelope, sop_class_uid: str, modality: str
+) -> SOPClass:
+    """Start an object that highdicom has no class for: patient, study, series, equipment."""
+    header = evidence.header
+    arguments = {**envelope.arguments}
+    equipment = arguments.pop("contributing_equipment")
+    document = SOPClass(
+        study_instance_uid=header.StudyInstanceUID,
+        sop_class_uid=sop_class_uid,
+        modality=modality,
+        **arguments,
+    )
+    document.copy_patient_and_study_information(evidence.copy_header())
+    document.ContributingEquipmentSequence = equipment
+    return document
 
 
 @contextmanager

@@ -5,36 +5,41 @@ It carries no identity: no name, number, date or UID of the patient or the study
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Final
 
 from PIL import Image, ImageDraw
 
-from screener.domain import LEFT_LUNG, RIGHT_LUNG, Decision, PatientClass
+from screener.domain import Decision
 from screener.report.key_slices import (
     list_affected_slices,
     patient_class_of,
     select_key_slices,
+)
+from screener.report.marks import (
+    draw_legend,
+    draw_outlined,
+    draw_strip,
+    row_of,
+    side_letters,
+    wrap_text,
 )
 from screener.report.palette import (
     BACKGROUND,
     CLASS_COLOURS,
     CLASS_LABELS,
     INK,
-    LUNG_COLOURS,
     MUTED,
-    NOT_ANALYSED,
     PANEL,
     WARNING,
     face,
-    make_legible,
 )
 from screener.report.planes import crop_around_lungs, render_projection, render_slice
-from screener.report.wording import CLASS_NAMES, SHORT_DISCLAIMER, percent
+from screener.report.verdict import verdict_of
+from screener.report.wording import SHORT_DISCLAIMER, percent, say_candidates
 
 if TYPE_CHECKING:
-    from screener.domain import Screening, SliceProbabilities, Volume
+    from screener.domain import Screening, Volume
     from screener.report.key_slices import AffectedSlice
     from screener.report.palette import Colour
 
@@ -49,18 +54,8 @@ N_TILES: Final = 6
 BODY_TOP: Final = 176
 SIDE_LEFT: Final = 1108
 PROJECTION: Final = (330, 440)
-STRIP_WIDTH: Final = 86
 FOOTER_TOP: Final = 922
 LEADER_GAP: Final = 17  #: least distance of two letters, pixels
-
-
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    """The head line of the page."""
-
-    title: str
-    colour: Colour
-    lines: tuple[str, ...]
 
 
 def render_overlay_png(screening: Screening) -> bytes:
@@ -78,6 +73,13 @@ def render_overlay_png(screening: Screening) -> bytes:
     ReportError
         The screening contradicts itself.
     """
+    buffer = BytesIO()
+    render_page(screening).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def render_page(screening: Screening) -> Image.Image:
+    """Draw the page of :func:`render_overlay_png` as a picture."""
     page = Image.new("RGB", (WIDTH, HEIGHT), BACKGROUND)
     draw = ImageDraw.Draw(page)
     _draw_head(draw, screening)
@@ -89,44 +91,17 @@ def render_overlay_png(screening: Screening) -> bytes:
     else:
         _draw_facts(draw, screening, (MARGIN, BODY_TOP + 40), WIDTH - 2 * MARGIN)
     _draw_footer(draw, screening)
-    buffer = BytesIO()
-    page.save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def _verdict_of(screening: Screening) -> _Verdict:
-    outcome = screening.outcome
-    if not isinstance(outcome, Decision):
-        reason = outcome.reason.value.replace("-", " ")
-        return _Verdict(
-            "Not analysed",
-            NOT_ANALYSED,
-            (f"because {reason}: {outcome.detail}", "This is not a normal result."),
-        )
-    counts = (
-        f"{len(outcome.affected_slice_indices)} of {outcome.n_slices_analysed} analysed slices "
-        f"affected ({percent(outcome.affected_fraction):.1f} %), vote policy {outcome.policy_name}"
-    )
-    colour = CLASS_COLOURS[outcome.patient_class]
-    if outcome.patient_class is PatientClass.INDETERMINATE:
-        title = "Indeterminate: neither normal nor abnormal"
-        return _Verdict(title, colour, (counts, outcome.explanation))
-    name = CLASS_NAMES[outcome.patient_class]
-    return _Verdict(
-        name[0].upper() + name[1:],
-        colour,
-        (f"certainty {percent(outcome.certainty):.1f} %, {counts}", outcome.explanation),
-    )
+    return page
 
 
 def _draw_head(draw: ImageDraw.ImageDraw, screening: Screening) -> None:
-    verdict = _verdict_of(screening)
+    verdict = verdict_of(screening)
     draw.rectangle((0, 0, WIDTH, 8), fill=verdict.colour)
     draw.text((MARGIN, 28), verdict.title, font=face(44), fill=verdict.colour)
     top = 92
     width = (SIDE_LEFT if isinstance(screening.outcome, Decision) else WIDTH) - 2 * MARGIN
     for line in verdict.lines:
-        for row in _wrap(draw, line, 20, width):
+        for row in wrap_text(draw, line, 20, width):
             draw.text((MARGIN, top), row, font=face(20), fill=INK if top == 92 else MUTED)  # noqa: PLR2004
             top += 27
     if isinstance(screening.outcome, Decision):
@@ -185,10 +160,10 @@ def _draw_caption(
     right, bottom = left + TILE[0], top + TILE[1]
     colour = CLASS_COLOURS[affected.patient_class] if affected else MUTED
     draw.rectangle((left - 2, top - 2, right + 1, bottom + 1), outline=colour, width=3)
-    sides = ("R", "L") if volume.slices[slice_index].orientation[0] > 0 else ("L", "R")
+    sides = side_letters(volume.slices[slice_index].orientation)
     middle = top + TILE[1] // 2
     for x, side, anchor in ((left + 10, sides[0], "lm"), (right - 10, sides[1], "rm")):
-        _draw_outlined(draw, (x, middle), side, anchor)
+        draw_outlined(draw, (x, middle), side, anchor)
     draw.rectangle((left, top, left + 30, top + 30), fill=colour)
     draw.text((left + 15, top + 15), _letter(place), font=face(20), fill=BACKGROUND, anchor="mm")
     z_mm = volume.slices[slice_index].position_mm[2]
@@ -217,9 +192,9 @@ def _draw_side(
     strip = SIDE_LEFT + PROJECTION[0] + 40
     if screening.probabilities is not None:
         draw.text((strip, BODY_TOP - 4), "Probability", font=face(17), fill=MUTED)
-        _draw_strip(draw, screening.probabilities, len(volume.slices), (strip, top), projection)
+        draw_strip(draw, screening.probabilities, len(volume.slices), (strip, top), projection)
     rows = [
-        top + _row_of(slice_index, len(volume.slices), projection.height)
+        top + row_of(slice_index, len(volume.slices), projection.height)
         for slice_index in reversed(key_slices)
     ]
     span = (top + LEADER_GAP // 2, top + projection.height - LEADER_GAP // 2)
@@ -250,40 +225,6 @@ def _spread(rows: list[int], span: tuple[int, int]) -> list[int]:
     return spread
 
 
-def _draw_outlined(
-    draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, anchor: str
-) -> None:
-    """Draw a letter that is seen on air and on bone."""
-    draw.text(
-        corner, text, font=face(20), fill=INK, anchor=anchor, stroke_width=3, stroke_fill=BACKGROUND
-    )
-
-
-def _draw_strip(
-    draw: ImageDraw.ImageDraw,
-    probabilities: SliceProbabilities,
-    n_slices: int,
-    corner: tuple[int, int],
-    projection: Image.Image,
-) -> None:
-    """Draw one line per classified slice, its width shared out among the classes."""
-    left, top = corner
-    draw.rectangle((left, top, left + STRIP_WIDTH, top + projection.height - 1), fill=PANEL)
-    colours = [CLASS_COLOURS[patient_class_of(name)] for name in probabilities.class_names]
-    height = projection.height / n_slices
-    for row, slice_index in enumerate(probabilities.slice_indices):
-        # The last slice is the one nearest the head and stands on top.
-        upper = top + round((n_slices - 1 - int(slice_index)) * height)
-        lower = max(upper, top + round((n_slices - int(slice_index)) * height) - 1)
-        start = 0.0
-        for column, colour in enumerate(colours):
-            end = start + float(probabilities.probabilities[row, column])
-            x = (left + round(start * STRIP_WIDTH), left + round(end * STRIP_WIDTH))
-            if x[1] > x[0]:
-                draw.rectangle((x[0], upper, x[1], lower), fill=colour)
-            start = end
-
-
 def _draw_facts(
     draw: ImageDraw.ImageDraw, screening: Screening, corner: tuple[int, int], width: int
 ) -> None:
@@ -297,9 +238,9 @@ def _draw_facts(
     facts.append((f"Models: {models or 'none'}", MUTED))
     facts.extend((f"Source: {one.detail}", WARNING) for one in screening.defects)
     if not isinstance(screening.outcome, Decision):
-        facts.extend((text, MUTED) for text in _say_candidates(screening))
+        facts.extend((text, MUTED) for text in say_candidates(screening))
     for text, colour in facts:
-        for line in _wrap(draw, text, 17, width):
+        for line in wrap_text(draw, text, 17, width):
             if top > FOOTER_TOP - 44:
                 draw.text((left, top), "more in the report", font=face(17), fill=MUTED)
                 return
@@ -308,51 +249,12 @@ def _draw_facts(
         top += 5
 
 
-def _say_candidates(screening: Screening) -> list[str]:
-    """Say of each series why it was not screened, without its UID."""
-    return [
-        f"Series {number} ({one.modality or 'no modality'}, {one.n_slices} usable slices of "
-        f"{one.n_instances} instances): {'; '.join(one.reasons) or 'no reason recorded'}"
-        for number, one in enumerate(screening.ranking.candidates, start=1)
-    ]
-
-
 def _draw_footer(draw: ImageDraw.ImageDraw, screening: Screening) -> None:
     draw.line((MARGIN, FOOTER_TOP, WIDTH - MARGIN, FOOTER_TOP), fill=PANEL, width=2)
     y = FOOTER_TOP + 24
-    x = MARGIN
-    entries: list[tuple[str, Colour]] = []
-    if screening.lungs is not None and isinstance(screening.outcome, Decision):
-        entries += [
-            ("right lung", LUNG_COLOURS[RIGHT_LUNG]),
-            ("left lung", LUNG_COLOURS[LEFT_LUNG]),
-        ]
-    if screening.probabilities is not None:
-        classes = [patient_class_of(name) for name in screening.probabilities.class_names]
-        entries += [(CLASS_LABELS[one], CLASS_COLOURS[one]) for one in classes]
-    for text, colour in entries:
-        draw.rounded_rectangle((x, y, x + 18, y + 18), 4, fill=colour)
-        draw.text((x + 26, y + 9), text, font=face(18), fill=INK, anchor="lm")
-        x += 26 + round(draw.textlength(text, font=face(18))) + 28
+    draw_legend(draw, screening, (MARGIN, y))
     draw.text((WIDTH - MARGIN, y + 9), SHORT_DISCLAIMER, font=face(22), fill=WARNING, anchor="rm")
-
-
-def _row_of(slice_index: int, n_slices: int, height: int) -> int:
-    """Give the row of a slice in a picture with the head up."""
-    return round((n_slices - slice_index - 0.5) * height / n_slices)
 
 
 def _letter(place: int) -> str:
     return chr(ord("A") + place)
-
-
-def _wrap(draw: ImageDraw.ImageDraw, text: str, size_pixels: int, width: int) -> list[str]:
-    """Break a text into lines that fit a width, pixels."""
-    lines: list[str] = []
-    for word in make_legible(text).split():
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and draw.textlength(longer, font=face(size_pixels)) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines

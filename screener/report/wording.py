@@ -64,6 +64,15 @@ def say_series(screening: Screening) -> tuple[str, ...]:
     return tuple(sentences)
 
 
+def say_candidates(screening: Screening) -> list[str]:
+    """Say of each series why it was not screened, without its UID."""
+    return [
+        f"Series {number} ({one.modality or 'no modality'}, {one.n_slices} usable slices of "
+        f"{one.n_instances} instances): {'; '.join(one.reasons) or 'no reason recorded'}"
+        for number, one in enumerate(screening.ranking.candidates, start=1)
+    ]
+
+
 def _say_decision(decision: Decision) -> str:
     counts = (
         f"{len(decision.affected_slice_indices)} of {decision.n_slices_analysed} analysed slices "

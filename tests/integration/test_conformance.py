@@ -34,7 +34,7 @@ from screener.domain import (
     Screening,
     SpooledStudy,
 )
-from screener.report import build_results
+from screener.report import ReportOptions, build_results
 from tests.conformance_gate import complaints, read_by_dcmqi, read_segments_by_dcmqi, run
 from tests.report_factories import (
     STARTED_AT,
@@ -69,6 +69,11 @@ SPEC = PhantomSpec(
     columns=112,
     pixel_spacing_mm=3.4,
 )
+EVERY_KIND = ReportOptions(kinds=tuple(ResultKind))
+#: A picture of a study that was not analysed may show any part of the body.
+UNKNOWN_PART = (
+    r"Warning - </Laterality\(0020,0060\)> - is only permitted to be empty when actually unknown.*",
+)
 #: What sources without identifiers or with retired name forms make dciodvfy say.
 SOURCE_REMARKS = (
     r"Warning - <.*> - Missing attribute or value that would be needed to build DICOMDIR",
@@ -97,7 +102,7 @@ class Written:
 def write_results(screening: Screening, study: SpooledStudy, folder: Path) -> Written:
     folder.mkdir(exist_ok=True)
     files = {}
-    for result in build_results(screening, study):
+    for result in build_results(screening, study, EVERY_KIND):
         files[result.kind] = folder / f"{result.kind.value}.dcm"
         files[result.kind].write_bytes(result.encoded)
     return Written(screening, study, files)
@@ -167,7 +172,7 @@ SERIES = {
 def test_results_pass_dciodvfy(phantom_results: Callable[..., Written], name: str) -> None:
     """Every object of every series is valid but for the closed list of remarks."""
     written = phantom_results(SERIES[name])
-    assert set(written.files) == set(ResultKind) - {ResultKind.OVERLAY}
+    assert set(written.files) == set(ResultKind)
     for file in written.files.values():
         assert complaints(file, SOURCE_REMARKS) == []
 
@@ -251,6 +256,8 @@ def test_refusal_passes_every_gate(tmp_path: Path) -> None:
     assert run("dsrdump", file)[0] == 0
     assert violations(written.read(ResultKind.STRUCTURED_REPORT)) == []
     assert len(read_by_dcmqi(file, tmp_path)["Measurements"]) == 1
+    for file in written.files.values():
+        assert complaints(file, UNKNOWN_PART) == []
 
 
 @pytest.mark.parametrize(
@@ -363,9 +370,9 @@ def test_real_series_without_instance_uids_is_reported(name: str, tmp_path: Path
     labels[5:-5, 200:300, 100:200] = RIGHT_LUNG
     labels[5:-5, 200:300, 300:400] = LEFT_LUNG
     written = write_results(screen(study, volume, labels), study, tmp_path)
-    assert set(written.files) == {ResultKind.STRUCTURED_REPORT}
-    file = written.files[ResultKind.STRUCTURED_REPORT]
-    assert complaints(file, (*SOURCE_REMARKS, *TEXT_UID_REMARKS)) == []
+    assert set(written.files) == {ResultKind.STRUCTURED_REPORT, ResultKind.OVERLAY}
+    for file in written.files.values():
+        assert complaints(file, (*SOURCE_REMARKS, *TEXT_UID_REMARKS)) == []
     report = written.read(ResultKind.STRUCTURED_REPORT)
     assert report.CompletionFlag == "PARTIAL"
     assert report.StudyInstanceUID == study.study_instance_uid

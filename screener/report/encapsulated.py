@@ -1,0 +1,60 @@
+"""The page on paper inside a DICOM object (Encapsulated PDF; PS3.3 A.45.1)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from highdicom.sr import CodedConcept
+from pydicom import Dataset
+from pydicom.uid import EncapsulatedPDFStorage
+from pydicom.valuerep import DA, DT, TM
+
+from screener.report import codes
+from screener.report.envelope import start_document
+from screener.report.key_objects import cite_key_slices
+from screener.report.paper import render_paper
+
+if TYPE_CHECKING:
+    from highdicom import SOPClass
+
+    from screener.domain import Screening
+    from screener.report.envelope import Envelope
+    from screener.report.evidence import StudyEvidence
+
+
+def build_encapsulated_pdf(
+    screening: Screening, evidence: StudyEvidence, envelope: Envelope, n_key_slices: int
+) -> SOPClass:
+    """Write the page of a run, citing the key slices it shows.
+
+    Raises
+    ------
+    ReportError
+        The screening contradicts itself.
+    """
+    paper = render_paper(screening)
+    document = start_document(evidence, envelope, EncapsulatedPDFStorage, "DOC")
+    document.ConversionType = "WSD"
+    document.ContentDate = DA(envelope.at.date())
+    document.ContentTime = TM(envelope.at.time())
+    document.AcquisitionDateTime = DT(envelope.at)
+    document.BurnedInAnnotation = "NO"
+    document.RecognizableVisualFeatures = "NO"
+    document.VerificationFlag = "UNVERIFIED"
+    document.DocumentTitle = "Chest CT screening, AI result, unverified, not for diagnosis"
+    document.ConceptNameCodeSequence = [CodedConcept.from_code(codes.IMAGING_MEASUREMENT_REPORT)]
+    document.MIMETypeOfEncapsulatedDocument = "application/pdf"
+    document.EncapsulatedDocumentLength = len(paper)
+    # OB has an even length; the length above tells readers where the file ends.
+    document.EncapsulatedDocument = paper + b"\0" * (len(paper) % 2)
+    sources = []
+    for cited in cite_key_slices(screening, evidence, n_key_slices):
+        source = Dataset()
+        source.ReferencedSOPClassUID = cited.instance.sop_class_uid
+        source.ReferencedSOPInstanceUID = cited.instance.sop_instance_uid
+        if cited.frame_number is not None:
+            source.ReferencedFrameNumber = cited.frame_number
+        sources.append(source)
+    if sources:
+        document.SourceInstanceSequence = sources
+    return document
