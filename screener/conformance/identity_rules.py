@@ -1,0 +1,62 @@
+"""Rules about the patient: a result is about who its source is about, in readable text."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydicom import Dataset
+
+#: What an archive matches on.
+IDENTITY: Final = ("PatientName", "PatientID", "StudyID", "AccessionNumber")
+_TEXT: Final = frozenset({"PN", "LO", "SH", "ST", "LT", "UT", "UC"})
+#: What encoders and decoders leave in the place of text that they could not take.
+_REPLACED: Final = re.compile("\\?\\?|\N{REPLACEMENT CHARACTER}")
+
+
+def identity_violations(result: Dataset, sources: Sequence[Dataset]) -> list[str]:
+    """Check that a result repeats the identity of its study, compared as text.
+
+    Parameters
+    ----------
+    sources
+        Of the same study; without any there is nothing to compare.
+    """
+    return [
+        f"{keyword} is not that of any source"
+        for keyword in IDENTITY
+        if sources and not any(is_same(result, one, keyword) for one in sources)
+    ]
+
+
+def text_violations(result: Dataset, sources: Sequence[Dataset]) -> list[str]:
+    """Check that no text was replaced by question marks, unless the source has it so."""
+    return [
+        f"{keyword} holds replaced characters"
+        for keyword in sorted(_replaced(result))
+        if not any(is_same(result, one, keyword) for one in sources if keyword in one)
+    ]
+
+
+def is_same(one: Dataset, other: Dataset, keyword: str) -> bool:
+    """Say whether two data sets have the same text in an attribute; absent equals empty."""
+    return _plain(one.get(keyword)) == _plain(other.get(keyword))
+
+
+def _plain(value: Any) -> str:
+    # Empty groups of a name at its end mean the same as none (PS3.5 6.2.1.1).
+    return "" if value is None else str(value).strip(" ").rstrip("=^")
+
+
+def _replaced(dataset: Dataset) -> set[str]:
+    found = set()
+    for element in dataset:
+        if element.VR == "SQ":
+            for item in element.value or []:
+                found |= _replaced(item)
+        elif element.VR in _TEXT and _REPLACED.search(str(element.value or "")):
+            found.add(element.keyword or str(element.tag))
+    return found
