@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydicom import dcmread
+
 from screener.audit.database import Database
 from screener.audit.queries import RunStatus, study_status
 from screener.daemon.result_store import OVERLAY_FILE, folder_of_run
@@ -56,6 +58,7 @@ class DemoResult:
     has_report: bool  #: the test PACS holds the Structured Report
     folder: Path
     files: tuple[str, ...]  #: names below the folder
+    note: str  #: what the report says is missing from it, empty where it is complete
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ class DemoOutcome:
             (
                 one.label,
                 one.n_instances_sent,
-                one.result,
+                f"{one.result}\n{one.note}".strip(),
                 "\n".join(one.files),
                 f"{one.folder}/",
             )
@@ -240,7 +243,16 @@ def _collect(study: DemoStudy, node: RunningNode, pacs: DemoPacs, out: Path) -> 
         has_report=FILE_NAMES[REPORT_CLASS_UID] in names,
         folder=target,
         files=tuple(names),
+        note=_note_of(target / FILE_NAMES[REPORT_CLASS_UID]),
     )
+
+
+def _note_of(report: Path) -> str:
+    """Read why a report is partial (PS3.3 C.17.2, Completion Flag Description)."""
+    if not report.exists():
+        return ""
+    header = dcmread(report, specific_tags=["CompletionFlagDescription"])
+    return str(header.get("CompletionFlagDescription", ""))
 
 
 def _latest(files: Iterable[StoredFile], study_instance_uid: str) -> list[StoredFile]:
