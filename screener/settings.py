@@ -201,7 +201,8 @@ class DestinationSettings(_Section):
         ResultKind.STRUCTURED_REPORT,
         ResultKind.SEGMENTATION,
     )
-    confirm_by_query: bool = True
+    confirm: Literal["commitment", "query", "none"] = "query"
+    commitment_timeout_s: Seconds = 300.0
     timeout_s: Seconds = 30.0
 
 
@@ -212,6 +213,7 @@ class DeliverySettings(_Section):
     first_retry_s: Seconds = 10.0
     retry_cap_s: Seconds = 900.0
     give_up_after_s: Seconds = 7 * 86400.0
+    most_denials: Annotated[int, Field(ge=1)] = 3
 
 
 class AuditSettings(_Section):

@@ -82,13 +82,14 @@ def finish_delivery(
         delivery.not_before_at = now
         delivery.n_failures = 0
         delivery.last_detail = None
+        delivery.commitment_uid = None
         release(delivery)
         objects: list[JsonValue] = [
             {"sop_instance_uid": one.sop_instance_uid, "status": one.status, "outcome": one.outcome}
             for one in statuses
         ]
         tell(session, delivery, EventKind.DELIVERY_SENT, now, {"objects": objects})
-        _roll_up(session, claim.run_id, now)
+        roll_up(session, claim.run_id, now)
 
 
 def confirm_delivery(
@@ -102,12 +103,7 @@ def confirm_delivery(
         Another holds the delivery now, or it was never sent; nothing was written.
     """
     with held(database, claim, DeliveryState.SENT) as (session, delivery):
-        delivery.state = DeliveryState.CONFIRMED
-        delivery.confirmed_at = now
-        delivery.last_detail = None
-        release(delivery)
-        tell(session, delivery, EventKind.DELIVERY_CONFIRMED, now, {"detail": detail})
-        _roll_up(session, claim.run_id, now)
+        confirm(session, delivery, detail, now)
 
 
 def postpone_confirmation(
@@ -145,7 +141,7 @@ def retry_delivery(
     with held(database, claim) as (session, delivery):
         _write_statuses(session, claim, statuses)
         retry_or_bury(session, delivery, detail, now, policy)
-        _roll_up(session, claim.run_id, now)
+        roll_up(session, claim.run_id, now)
         return delivery.state
 
 
@@ -167,10 +163,10 @@ def fail_delivery(
     with held(database, claim) as (session, delivery):
         _write_statuses(session, claim, statuses)
         bury(session, delivery, detail, now)
-        _roll_up(session, claim.run_id, now)
+        roll_up(session, claim.run_id, now)
 
 
-# ── shared with the sweep ────────────────────────────────────────────────────────────────────
+# ── shared with the sweep and the commitments ────────────────────────────────────────────────
 
 
 @contextmanager
@@ -226,6 +222,16 @@ def postpone(
     tell(session, delivery, EventKind.DELIVERY_POSTPONED, now, payload)
 
 
+def confirm(session: Session, delivery: Delivery, detail: str, now: datetime) -> None:
+    """Note that the destination answers for everything."""
+    delivery.state = DeliveryState.CONFIRMED
+    delivery.confirmed_at = now
+    delivery.last_detail = None
+    release(delivery)
+    tell(session, delivery, EventKind.DELIVERY_CONFIRMED, now, {"detail": detail})
+    roll_up(session, delivery.run_id, now)
+
+
 def bury(session: Session, delivery: Delivery, detail: str, now: datetime) -> None:
     """Stop the delivery visibly."""
     delivery.state = DeliveryState.DEAD
@@ -249,7 +255,7 @@ def _write_statuses(
         row.comment = one.comment or None
 
 
-def _roll_up(session: Session, run_id: str, now: datetime) -> None:
+def roll_up(session: Session, run_id: str, now: datetime) -> None:
     """Let the run stand where its destinations do; the study is locked by the caller."""
     session.flush()
     run = session.get_one(Run, run_id)

@@ -54,6 +54,7 @@ class ClaimedDelivery:
     attempt: int  #: fencing token
     owner: str
     objects: tuple[ObjectToSend, ...]
+    commitment_uid: str | None = None  #: transaction that was asked and not answered
 
 
 def claim_delivery(
@@ -213,4 +214,5 @@ def _claimed(session: Session, delivery: Delivery, owner: str) -> ClaimedDeliver
         attempt=delivery.attempt,
         owner=owner,
         objects=objects,
+        commitment_uid=delivery.commitment_uid,
     )

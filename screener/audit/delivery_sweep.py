@@ -103,7 +103,7 @@ def revive_deliveries(database: Database, identifier: str, now: datetime) -> tup
         rows = session.scalars(select(Delivery).where(dead).order_by(Delivery.run_version)).all()
         for delivery in rows:
             delivery.state = DeliveryState.RETRYING
-            delivery.n_failures = 0
+            delivery.n_failures = delivery.n_denials = 0
             delivery.pending_since_at = delivery.not_before_at = now
             release(delivery)
             tell(session, delivery, EventKind.DELIVERY_REVIVED, now)

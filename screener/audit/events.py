@@ -69,6 +69,7 @@ class EventKind(StrEnum):
     RUN_REVIVED = "run_revived"
     DELIVERY_STARTED = "delivery_started"  #: 110102 Begin Transferring DICOM Instances
     DELIVERY_SENT = "delivery_sent"  #: 110104 DICOM Instances Transferred
+    COMMITMENT_ASKED = "commitment_asked"
     DELIVERY_CONFIRMED = "delivery_confirmed"  #: 110112 Query
     DELIVERY_POSTPONED = "delivery_postponed"
     DELIVERY_DIED = "delivery_died"  #: 110113 Security Alert: a report may go unread
@@ -142,6 +143,7 @@ PAYLOAD_KEYS: Mapping[EventKind, frozenset[str]] = {
     EventKind.RUN_REVIVED: frozenset({"attempt"}),
     EventKind.DELIVERY_STARTED: _DELIVERY,
     EventKind.DELIVERY_SENT: _DELIVERY | {"objects"},
+    EventKind.COMMITMENT_ASKED: _DELIVERY | {"transaction_uid"},
     EventKind.DELIVERY_CONFIRMED: _DELIVERY | {"detail"},
     EventKind.DELIVERY_POSTPONED: _DELIVERY | {"detail", "delay_s"},
     EventKind.DELIVERY_DIED: _DELIVERY | {"detail"},

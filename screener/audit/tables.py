@@ -327,6 +327,8 @@ class Delivery(Row):
     sent_at: Mapped[datetime | None]
     confirmed_at: Mapped[datetime | None]
     last_detail: Mapped[str | None]
+    commitment_uid: Mapped[str | None] = mapped_column(index=True)  #: transaction asked last
+    n_denials: Mapped[int] = mapped_column(default=0)  #: times it took objects and then disowned
 
 
 class DeliveryObject(Row):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from screener.audit.backoff import RetryPolicy
 from screener.audit.deliveries import (
     ClaimedDelivery,
     ObjectStatus,
@@ -21,6 +20,7 @@ from screener.audit.deliveries import (
     postpone_confirmation,
     retry_delivery,
 )
+from screener.daemon.commitments import ARRIVED, ask_to_commit, delivery_policy
 from screener.daemon.site import (
     Site,
     destination_of,
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from screener.settings import DestinationSettings, Settings
-
-_ARRIVED = frozenset({Outcome.STORED, Outcome.STORED_WITH_WARNING})
 
 
 def send_until_stopped(settings: Settings, stop: threading.Event) -> None:
@@ -110,7 +108,7 @@ def _send(site: Site, claim: ClaimedDelivery) -> None:
     try:
         answers = store_objects(destination_of(site.settings, entry), objects)
     except DestinationUnavailable as error:
-        retry_delivery(site.database, claim, str(error), utc_now(), _policy(site))
+        retry_delivery(site.database, claim, str(error), utc_now(), delivery_policy(site))
         return
     except DestinationRefused as error:
         fail_delivery(site.database, claim, str(error), utc_now())
@@ -143,7 +141,9 @@ def _judge(
     waiting = [one for one in answers if one.outcome is Outcome.RETRY]
     if waiting or len(answers) < len(claim.objects):
         detail = _say(waiting) if waiting else "not every object was answered"
-        retry_delivery(site.database, claim, detail, utc_now(), _policy(site), statuses=statuses)
+        retry_delivery(
+            site.database, claim, detail, utc_now(), delivery_policy(site), statuses=statuses
+        )
         return
     finish_delivery(site.database, claim, statuses, utc_now())
     get_log().info("results_sent", destination=claim.destination, run_id=claim.run_id)
@@ -151,7 +151,7 @@ def _judge(
 
 
 def _confirm_next(site: Site, entry: DestinationSettings) -> bool:
-    if not entry.confirm_by_query:
+    if entry.confirm == "none":
         return False
     claim = claim_confirmation(
         site.database, (entry.name,), site.owner, site.settings.delivery.lease_s, utc_now()
@@ -169,33 +169,47 @@ def _confirm(site: Site, entry: DestinationSettings, claim: ClaimedDelivery) -> 
     sent = [
         DeliverableObject(one.kind, one.sop_class_uid, one.sop_instance_uid, one.path)
         for one in claim.objects
-        if one.last_outcome in {outcome.value for outcome in _ARRIVED}
+        if one.last_outcome in {outcome.value for outcome in ARRIVED}
     ]
+    before = ""
+    if claim.commitment_uid is not None:
+        before = f"no result of the commitment within {entry.commitment_timeout_s:g} s; "
+    elif entry.confirm == "commitment" and sent:
+        try:
+            ask_to_commit(site, entry, claim, sent)
+        except DestinationRefused as error:
+            before = f"{error}; "
+        else:
+            return
+    _confirm_by_query(site, entry, claim, sent, before)
+
+
+def _confirm_by_query(
+    site: Site,
+    entry: DestinationSettings,
+    claim: ClaimedDelivery,
+    sent: Sequence[DeliverableObject],
+    before: str,
+) -> None:
     try:
         held = confirm_objects(query_node_of(site.settings, entry), sent)
     except (DestinationUnavailable, DestinationRefused) as error:
-        postpone_confirmation(site.database, claim, str(error), utc_now(), _policy(site))
+        detail = f"{before}{error}"
+        postpone_confirmation(site.database, claim, detail, utc_now(), delivery_policy(site))
         return
     if len(held) == len(sent):
-        detail = f"C-FIND lists {len(held)} of {len(sent)} objects"
+        detail = f"{before}C-FIND lists {len(held)} of {len(sent)} objects"
         confirm_delivery(site.database, claim, detail, utc_now())
         get_log().info("results_confirmed", destination=claim.destination, run_id=claim.run_id)
         return
-    detail = f"C-FIND lists {len(held)} of {len(sent)} objects; they are sent again"
-    retry_delivery(site.database, claim, detail, utc_now(), _policy(site))
+    detail = f"{before}C-FIND lists {len(held)} of {len(sent)} objects; they are sent again"
+    retry_delivery(site.database, claim, detail, utc_now(), delivery_policy(site))
 
 
 def _say(answers: Sequence[InstanceStatus]) -> str:
     first = answers[0]
     status = "no status" if first.status is None else f"0x{first.status:04X}"
     return f"{len(answers)} objects not stored; the first: {status} {first.comment}".strip()
-
-
-def _policy(site: Site) -> RetryPolicy:
-    delivery = site.settings.delivery
-    return RetryPolicy(
-        delivery.first_retry_s, delivery.retry_cap_s, give_up_after_s=delivery.give_up_after_s
-    )
 
 
 def _entry(settings: Settings, name: str) -> DestinationSettings | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from screener.audit.events import EventKind, append_event
 from screener.audit.ledger import ReceivedInstance, Registration, known_digests, register_instance
+from screener.daemon.commitments import settle_report
 from screener.daemon.sealing import trail_key
 from screener.daemon.site import Site, open_site, utc_now
 from screener.errors import DatabaseUnavailable
@@ -64,6 +65,7 @@ def listen(settings: Settings, stop: threading.Event) -> None:
         register=lambda arrival: _register(site, arrival),
         observe=lambda notice: _observe(site, refusals, notice),
         now=utc_now,
+        settle=lambda report: settle_report(site, report),
     )
     listener = Listener(listener_settings(settings), spool, hooks, salt)
     listener.start()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pynetdicom.association import Association
-    from pynetdicom.events import Event
+    from pynetdicom.events import Event, EventHandlerType
     from pynetdicom.presentation import PresentationContext
 
     from screener.domain import Destination, QueryNode
@@ -42,12 +42,15 @@ _HOPELESS_REJECTIONS = frozenset({(1, 2), (2, 2)})
 
 @contextmanager
 def associated(
-    node: Destination | QueryNode, contexts: Sequence[PresentationContext]
+    node: Destination | QueryNode,
+    contexts: Sequence[PresentationContext],
+    *,
+    handlers: Sequence[EventHandlerType] = (),
 ) -> Iterator[Association]:
     """Associate with `node`, release in the end; every step has the time limit of the node.
 
     An association that no context was accepted for is given too: its `accepted_contexts` are
-    empty and it is not established.
+    empty and it is not established. `handlers` serve what the node asks on this association.
 
     Raises
     ------
@@ -69,7 +72,7 @@ def associated(
         node.port,
         contexts=list(contexts),
         ae_title=node.ae_title,
-        evt_handlers=[(evt.EVT_CONN_OPEN, on_connected)],
+        evt_handlers=[(evt.EVT_CONN_OPEN, on_connected), *handlers],
     )
     try:
         if not assoc.is_established and not _is_without_contexts(assoc):

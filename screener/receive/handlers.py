@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from pynetdicom.events import Event
 
+    from screener.domain import CommitmentReport
     from screener.receive.peers import PeerList
     from screener.receive.spool import PendingInstance, Spool
 
@@ -64,12 +65,14 @@ class ReceiverHooks:
     """What the receiver needs from outside.
 
     ``register`` commits the row of an instance and raises `DatabaseUnavailable` where it cannot;
-    ``observe`` writes notices to the audit and must not decide anything; ``now`` reads the clock.
+    ``observe`` writes notices to the audit and must not decide anything; ``now`` reads the clock;
+    ``settle`` takes the result of a storage commitment and says whether anybody asked for it.
     """
 
     register: Callable[[ReceivedInstance], object]
     observe: Callable[[AssociationNotice | RefusalNotice], object]
     now: Callable[[], datetime]
+    settle: Callable[[CommitmentReport], bool] = lambda _: False
 
 
 class ReceiveHandlers:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pynetdicom import AE, evt
 
 from screener.errors import ConfigError
+from screener.receive.commitment import STORAGE_COMMITMENT_SOP_CLASS_UID, CommitmentHandlers
 from screener.receive.contexts import (
     ACCEPTED_CLASSES,
     ACCEPTED_SYNTAXES,
@@ -87,6 +88,7 @@ class Listener:
         self._settings = settings
         self._spool = spool
         self._handlers = ReceiveHandlers(settings.ae_title, peers, spool, hooks, patient_id_salt)
+        self._commitment = CommitmentHandlers(hooks.settle)
         self._limits = ConnectionLimits(
             peers.is_known_address,
             settings.maximum_associations,
@@ -114,7 +116,7 @@ class Listener:
         try:
             server: Any = _application_entity(settings).make_server(
                 (settings.host, settings.port),
-                evt_handlers=_bindings(self._handlers),
+                evt_handlers=_bindings(self._handlers, self._commitment),
                 server_class=GuardedServer,
                 request_handler=GuardedRequestHandler,
             )
@@ -159,16 +161,25 @@ def _application_entity(settings: ListenerSettings) -> AE:
     ae.add_supported_context(
         VERIFICATION_SOP_CLASS_UID, [EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN]
     )
+    ae.add_supported_context(
+        STORAGE_COMMITMENT_SOP_CLASS_UID,
+        [EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN],
+        # An archive that reports proposes itself as the SCP, against the default.
+        scu_role=True,
+        scp_role=True,
+    )
     syntaxes = [syntax.transfer_syntax_uid for syntax in ACCEPTED_SYNTAXES]
     for accepted in ACCEPTED_CLASSES:
         ae.add_supported_context(accepted.sop_class_uid, syntaxes)
     return ae
 
 
-def _bindings(handlers: ReceiveHandlers) -> list[EventHandlerType]:
+def _bindings(handlers: ReceiveHandlers, commitment: CommitmentHandlers) -> list[EventHandlerType]:
     return [
         (evt.EVT_C_ECHO, handlers.on_echo),
         (evt.EVT_C_STORE, handlers.on_store),
+        (evt.EVT_N_EVENT_REPORT, commitment.on_event_report),
+        (evt.EVT_N_ACTION, commitment.on_action),
         (evt.EVT_USER_ID, handlers.on_user_identity),
         (evt.EVT_REQUESTED, handlers.on_requested),
         (evt.EVT_ACCEPTED, handlers.on_accepted),

@@ -1,7 +1,7 @@
 """Sending over real sockets: every status read, every failure said with its cause.
 
 Covers the test PACS, Orthanc, and nodes that refuse, break off, stay silent or lie. Does not
-cover: storage commitment, retrieval and TLS.
+cover: storage commitment (`test_commitment.py`), retrieval and TLS.
 """
 
 from __future__ import annotations

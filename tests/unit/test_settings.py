@@ -205,7 +205,7 @@ def test_destination_gets_report_and_lungs_by_default(tmp_path: Path) -> None:
     """A block with the four required keys is a complete destination."""
     (destination,) = load_settings(write(tmp_path, DESTINATION.format("pacs"))).destinations
     assert destination.kinds == (ResultKind.STRUCTURED_REPORT, ResultKind.SEGMENTATION)
-    assert destination.confirm_by_query
+    assert destination.confirm == "query"
 
 
 def test_vote_policy_carries_every_setting() -> None:

@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from screener.audit.backoff import RetryPolicy
+from screener.audit.commitments import (
+    ask_commitment,
+    await_commitment,
+    settle_commitment,
+    withdraw_commitment,
+)
 from screener.audit.deliveries import (
     ClaimedDelivery,
     ObjectStatus,
@@ -27,7 +33,7 @@ from screener.audit.delivery_sweep import (
 from screener.audit.queries import run_status
 from screener.audit.runs import request_reprocess
 from screener.audit.story import why
-from screener.domain import DeliveryState, RunState
+from screener.domain import CommitmentReport, DeliveryState, RunState
 from screener.errors import LostClaim
 from tests.audit_factories import (
     LEASE_S,
@@ -266,3 +272,96 @@ def test_retry_counts_attempts_where_the_policy_does(database: Database) -> None
     )
     last = take(database, seconds=850)
     assert retry_delivery(database, last, "away", after(851), twice) is DeliveryState.DEAD
+
+
+# ── storage commitment ───────────────────────────────────────────────────────────────────────
+
+TRANSACTION = "2.25.17"
+TAKEN = ("stored", "stored-with-warning")
+DENIALS = RetryPolicy(first_retry_s=10.0, retry_cap_s=900.0, max_attempts=2)
+
+
+def ask(database: Database, transaction_uid: str = TRANSACTION) -> ClaimedDelivery:
+    """Claim the confirmation of what was sent, and ask for a commitment."""
+    claimed = claim_confirmation(database, ["pacs"], "s1", LEASE_S, after(3000))
+    assert claimed is not None
+    ask_commitment(database, claimed, transaction_uid, after(3001))
+    return claimed
+
+
+def answer(
+    database: Database, n_failed: int = 0, transaction_uid: str = TRANSACTION
+) -> DeliveryState | None:
+    """Let the destination report that the first objects failed, and answer for the others."""
+    uids = [one.sop_instance_uid for one in why(database, STUDY).runs[0].objects]
+    report_of = CommitmentReport(
+        transaction_uid,
+        frozenset(uids[n_failed:]),
+        tuple((uid, 0x0112) for uid in uids[:n_failed]),
+    )
+    return settle_commitment(database, report_of, TAKEN, after(3002), DENIALS)
+
+
+def test_commitment_confirms_while_the_asker_still_holds_it(database: Database) -> None:
+    """A fast report wins over the claim that asked; the asker then has nothing to wait for."""
+    run_id = report_to(database, "pacs")
+    send(database)
+    claimed = ask(database)
+    assert answer(database) is DeliveryState.CONFIRMED
+    assert states(database, run_id) == (RunState.CONFIRMED, [DeliveryState.CONFIRMED])
+    with pytest.raises(LostClaim):
+        await_commitment(database, claimed, after(4000))
+    assert answer(database, 1) is DeliveryState.CONFIRMED  # late: it changes nothing
+
+
+def test_commitment_that_does_not_come_is_found_again(database: Database) -> None:
+    """Nobody claims it while the report may come; afterwards the claim says what was asked."""
+    report_to(database, "pacs")
+    send(database)
+    await_commitment(database, ask(database), after(4000))
+    assert claim_confirmation(database, ["pacs"], "s1", LEASE_S, after(3999)) is None
+    again = claim_confirmation(database, ["pacs"], "s1", LEASE_S, after(4001))
+    assert again is not None
+    assert again.commitment_uid == TRANSACTION
+
+
+def test_request_that_did_not_get_through_is_asked_anew(database: Database) -> None:
+    """Its transaction is forgotten, and a report of it belongs to nobody."""
+    report_to(database, "pacs")
+    send(database)
+    withdraw_commitment(database, ask(database), "no answer", after(3002), PATIENCE)
+    assert answer(database) is None
+    again = claim_confirmation(database, ["pacs"], "s1", LEASE_S, after(4001))
+    assert again is not None
+    assert again.commitment_uid is None
+
+
+def test_destination_that_disowns_again_and_again_is_dead(database: Database) -> None:
+    """What it took and does not answer for is sent again, but not for ever."""
+    run_id = report_to(database, "pacs")
+    send(database)
+    ask(database)
+    assert answer(database, 1) is DeliveryState.RETRYING
+    again = take(database, seconds=3100)
+    assert sorted(str(one.last_outcome) for one in again.objects) == ["not-committed", "stored"]
+    finish_delivery(database, again, stored(again), after(3101))
+    claimed = claim_confirmation(database, ["pacs"], "s1", LEASE_S, after(3102))
+    assert claimed is not None
+    assert claimed.commitment_uid is None
+    ask_commitment(database, claimed, "2.25.18", after(3103))
+    assert answer(database, 2, "2.25.18") is DeliveryState.DEAD
+    assert states(database, run_id) == (RunState.REPORTED, [DeliveryState.DEAD])
+    assert revive_deliveries(database, run_id, after(3200)) == (claimed.delivery_id,)
+
+
+def test_object_that_the_report_leaves_out_is_not_committed(database: Database) -> None:
+    """Silence about an object is no commitment, whatever the event type says."""
+    report_to(database, "pacs")
+    send(database)
+    ask(database)
+    nothing = CommitmentReport(TRANSACTION, frozenset(), ())
+    state = settle_commitment(database, nothing, TAKEN, after(3002), DENIALS)
+    assert state is DeliveryState.RETRYING
+    assert "it is not in the result" in str(
+        why(database, STUDY).runs[0].status.deliveries[0].detail
+    )

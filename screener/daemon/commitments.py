@@ -1,0 +1,98 @@
+"""Ask destinations to answer for what they stored, and settle what they report."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from screener.audit.backoff import RetryPolicy
+from screener.audit.commitments import (
+    ask_commitment,
+    await_commitment,
+    settle_commitment,
+    withdraw_commitment,
+)
+from screener.daemon.site import Site, query_node_of, utc_now
+from screener.deliver.commitment import request_commitment
+from screener.deliver.scu import Outcome
+from screener.domain import DeliveryState
+from screener.errors import DestinationUnavailable
+from screener.logs import get_log
+from screener.receive.commitment import CommitmentHandlers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from screener.audit.delivery_claims import ClaimedDelivery
+    from screener.deliver.scu import DeliverableObject
+    from screener.domain import CommitmentReport
+    from screener.settings import DestinationSettings
+
+#: A destination has taken these.
+ARRIVED = frozenset({Outcome.STORED, Outcome.STORED_WITH_WARNING})
+
+
+def ask_to_commit(
+    site: Site,
+    entry: DestinationSettings,
+    claim: ClaimedDelivery,
+    sent: Sequence[DeliverableObject],
+) -> None:
+    """Ask a destination to commit to what it took, and wait for its report elsewhere.
+
+    Raises
+    ------
+    DestinationRefused
+        It knows no storage commitment; ask by query.
+    LostClaim
+        Another holds the delivery now, or it was reported already.
+    """
+    transaction_uid = f"2.25.{uuid.uuid4().int}"
+    ask_commitment(site.database, claim, transaction_uid, utc_now())
+    handlers = CommitmentHandlers(lambda report: settle_report(site, report))
+    node = query_node_of(site.settings, entry)
+    try:
+        request_commitment(node, transaction_uid, sent, handlers.on_event_report)
+    except DestinationUnavailable as error:
+        policy = delivery_policy(site)
+        withdraw_commitment(site.database, claim, str(error), utc_now(), policy)
+        return
+    until = utc_now() + timedelta(seconds=entry.commitment_timeout_s)
+    await_commitment(site.database, claim, until)
+
+
+def settle_report(site: Site, report: CommitmentReport) -> bool:
+    """Write down what a destination reported; False where nobody asked for it.
+
+    Raises
+    ------
+    DatabaseUnavailable
+        It could not be written.
+    """
+    delivery = site.settings.delivery
+    policy = RetryPolicy(
+        delivery.first_retry_s,
+        delivery.retry_cap_s,
+        max_attempts=delivery.most_denials,
+        give_up_after_s=delivery.give_up_after_s,
+    )
+    arrived = [outcome.value for outcome in ARRIVED]
+    state = settle_commitment(site.database, report, arrived, utc_now(), policy)
+    if state is None:
+        get_log().warning("commitment_unknown", transaction_uid=report.transaction_uid)
+        return False
+    is_confirmed = state is DeliveryState.CONFIRMED
+    get_log().info(
+        "results_confirmed" if is_confirmed else "results_not_committed",
+        transaction_uid=report.transaction_uid,
+    )
+    return True
+
+
+def delivery_policy(site: Site) -> RetryPolicy:
+    """Give how long a destination may be away, and how often it is tried."""
+    delivery = site.settings.delivery
+    return RetryPolicy(
+        delivery.first_retry_s, delivery.retry_cap_s, give_up_after_s=delivery.give_up_after_s
+    )

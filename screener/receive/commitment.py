@@ -1,0 +1,79 @@
+"""N-EVENT-REPORT of a storage commitment to a report that the ledger understands.
+
+PS3.4 J.3.3. Only associations of known peers get here; the transaction UID, which nobody can
+guess, says which delivery is meant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from screener.domain import CommitmentReport
+from screener.errors import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pydicom.dataset import Dataset
+    from pynetdicom.events import Event
+
+#: Storage Commitment Push Model SOP Class (PS3.4 J.3.1).
+STORAGE_COMMITMENT_SOP_CLASS_UID = "1.2.840.10008.1.20.1"
+
+#: Event Type IDs (PS3.4 Table J.3-2): all is committed; some is not.
+_ALL_COMMITTED = 1
+_SOME_FAILED = 2
+
+#: Statuses (PS3.7 Annex C).
+_SUCCESS = 0x0000
+_PROCESSING_FAILURE = 0x0110
+_NO_SUCH_EVENT_TYPE = 0x0113
+_INVALID_ARGUMENT_VALUE = 0x0115
+_UNRECOGNISED_OPERATION = 0x0211
+
+
+@dataclass(frozen=True, slots=True)
+class CommitmentHandlers:
+    """The event handlers of storage commitment.
+
+    ``settle`` takes a report and says whether anybody asked for it; it raises
+    `DatabaseUnavailable` where it cannot write.
+    """
+
+    settle: Callable[[CommitmentReport], bool]
+
+    def on_event_report(self, event: Event) -> tuple[int, None]:
+        """Take a result and answer a status; a node that hears of a failure reports again."""
+        if event.event_type not in {_ALL_COMMITTED, _SOME_FAILED}:
+            return _NO_SUCH_EVENT_TYPE, None
+        # What cannot be parsed raises, and the library answers 0x0110 for us.
+        report = read_report(event.event_information)
+        try:
+            is_known = self.settle(report)
+        except DatabaseUnavailable:
+            structlog.get_logger().error("commitment_postponed")
+            return _PROCESSING_FAILURE, None
+        return (_SUCCESS if is_known else _INVALID_ARGUMENT_VALUE), None
+
+    def on_action(self, event: Event) -> tuple[int, None]:
+        """Refuse to commit to anything ourselves: we are no archive."""
+        del event
+        return _UNRECOGNISED_OPERATION, None
+
+
+def read_report(information: Dataset) -> CommitmentReport:
+    """Read the event information (PS3.4 Table J.3-2)."""
+    committed = information.get("ReferencedSOPSequence") or ()
+    failed = information.get("FailedSOPSequence") or ()
+    return CommitmentReport(
+        transaction_uid=str(information.get("TransactionUID") or ""),
+        committed=frozenset(str(item.ReferencedSOPInstanceUID) for item in committed),
+        failures=tuple(
+            # Failure Reason is Type 1; without it "processing failure" says as little.
+            (str(item.ReferencedSOPInstanceUID), int(item.get("FailureReason", 0x0110)))
+            for item in failed
+        ),
+    )
