@@ -365,6 +365,7 @@ class ResultKind(StrEnum):
     KEY_OBJECT_SELECTION = "ko"
     OVERLAY = "overlay"  #: pictures for people, as a secondary capture
     ENCAPSULATED_PDF = "pdf"  #: the same on one sheet of paper
+    PRESENTATION_STATE = "gsps"  #: outlines and words over the original slices
 
 
 @dataclass(frozen=True, slots=True)

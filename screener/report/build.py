@@ -17,6 +17,7 @@ from screener.report.envelope import (
 from screener.report.evidence import gather_evidence
 from screener.report.key_objects import build_key_objects, cite_key_slices
 from screener.report.options import ReportOptions
+from screener.report.presentation import build_presentation, plan_presentation
 from screener.report.seg import build_segmentation, number_segments, why_no_segmentation
 from screener.report.sr import build_report
 
@@ -79,14 +80,32 @@ def _build(
         envelope = make_envelope(screening, evidence, options, ResultKind.KEY_OBJECT_SELECTION)
         selection = build_key_objects(screening, evidence, envelope, key_slices)
         others.append(encode(selection, envelope))
+    extras, left_out = _build_extras(screening, evidence, options)
+    envelope = make_envelope(screening, evidence, options, ResultKind.STRUCTURED_REPORT)
+    report = build_report(screening, evidence, envelope, options, segments, left_out=left_out)
+    return (encode(report, envelope), *others, *extras)
+
+
+def _build_extras(
+    screening: Screening, evidence: StudyEvidence, options: ReportOptions
+) -> tuple[list[ResultObject], tuple[str, ...]]:
+    """Write what repeats the report for people, and say what this study cannot give."""
+    extras: list[ResultObject] = []
+    left_out: list[str] = []
     if ResultKind.OVERLAY in options.kinds:
         envelope = make_envelope(screening, evidence, options, ResultKind.OVERLAY)
         capture = build_capture(screening, evidence, envelope, options.n_key_slices)
-        others.append(encode(capture, envelope))
+        extras.append(encode(capture, envelope))
     if ResultKind.ENCAPSULATED_PDF in options.kinds:
         envelope = make_envelope(screening, evidence, options, ResultKind.ENCAPSULATED_PDF)
         paper = build_encapsulated_pdf(screening, evidence, envelope, options.n_key_slices)
-        others.append(encode(paper, envelope))
-    envelope = make_envelope(screening, evidence, options, ResultKind.STRUCTURED_REPORT)
-    report = build_report(screening, evidence, envelope, options, segments)
-    return (encode(report, envelope), *others)
+        extras.append(encode(paper, envelope))
+    if ResultKind.PRESENTATION_STATE in options.kinds:
+        plan = plan_presentation(screening, evidence, options.n_key_slices)
+        if isinstance(plan, str):
+            left_out.append(f"No presentation state was written: {plan}.")
+        else:
+            envelope = make_envelope(screening, evidence, options, ResultKind.PRESENTATION_STATE)
+            state = build_presentation(screening, evidence, envelope, plan)
+            extras.append(encode(state, envelope))
+    return extras, tuple(left_out)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from screener.domain import Screening
     from screener.report.envelope import Envelope
-    from screener.report.evidence import StudyEvidence
+    from screener.report.evidence import InstanceReference, StudyEvidence
 
 
 def build_encapsulated_pdf(
@@ -47,14 +47,22 @@ def build_encapsulated_pdf(
     document.EncapsulatedDocumentLength = len(paper)
     # OB has an even length; the length above tells readers where the file ends.
     document.EncapsulatedDocument = paper + b"\0" * (len(paper) % 2)
-    sources = []
-    for cited in cite_key_slices(screening, evidence, n_key_slices):
-        source = Dataset()
-        source.ReferencedSOPClassUID = cited.instance.sop_class_uid
-        source.ReferencedSOPInstanceUID = cited.instance.sop_instance_uid
-        if cited.frame_number is not None:
-            source.ReferencedFrameNumber = cited.frame_number
-        sources.append(source)
+    sources = [_source(one) for one in _list_instances(screening, evidence, n_key_slices)]
     if sources:
         document.SourceInstanceSequence = sources
     return document
+
+
+def _list_instances(
+    screening: Screening, evidence: StudyEvidence, n_key_slices: int
+) -> tuple[InstanceReference, ...]:
+    """List what the page shows; this module has no place for frame numbers."""
+    cited = cite_key_slices(screening, evidence, n_key_slices)
+    return tuple(dict.fromkeys(one.instance for one in cited))
+
+
+def _source(instance: InstanceReference) -> Dataset:
+    source = Dataset()
+    source.ReferencedSOPClassUID = instance.sop_class_uid
+    source.ReferencedSOPInstanceUID = instance.sop_instance_uid
+    return source

@@ -44,6 +44,7 @@ SERIES_NUMBERS: Final[dict[ResultKind, int]] = {
     ResultKind.SEGMENTATION: 9001,
     ResultKind.KEY_OBJECT_SELECTION: 9002,
     ResultKind.OVERLAY: 9003,
+    ResultKind.PRESENTATION_STATE: 9004,
     ResultKind.ENCAPSULATED_PDF: 9006,
 }
 
@@ -54,6 +55,7 @@ SERIES_DESCRIPTIONS: Final[dict[ResultKind, str]] = {
     ResultKind.KEY_OBJECT_SELECTION: "key images (AI)",
     ResultKind.OVERLAY: "overlay (AI, not for diagnosis)",
     ResultKind.ENCAPSULATED_PDF: "page (AI, not for diagnosis)",
+    ResultKind.PRESENTATION_STATE: "annotations (AI, not for diagnosis)",
 }
 
 #: Offsets that Timezone Offset From UTC allows (PS3.3 C.12.1.1.8).
@@ -116,10 +118,14 @@ def make_envelope(
 def start_document(
     evidence: StudyEvidence, envelope: Envelope, sop_class_uid: str, modality: str
 ) -> SOPClass:
-    """Start an object that highdicom has no class for: patient, study, series, equipment."""
+    """Start an object without a class in highdicom: patient, study, series, equipment.
+
+    Content Date and Time are left to the caller, since some objects have none.
+    """
     header = evidence.header
     arguments = {**envelope.arguments}
     equipment = arguments.pop("contributing_equipment")
+    del arguments["content_date"], arguments["content_time"]
     document = SOPClass(
         study_instance_uid=header.StudyInstanceUID,
         sop_class_uid=sop_class_uid,

@@ -51,6 +51,8 @@ def build_report(
     envelope: Envelope,
     options: ReportOptions,
     segments: LungSegments | None,
+    *,
+    left_out: tuple[str, ...],
 ) -> Comprehensive3DSR:
     """Write the report of a run.
 
@@ -58,6 +60,8 @@ def build_report(
     ----------
     segments
         The segments to cite, None where no segmentation was written.
+    left_out
+        One sentence for each object that a destination wants and the study cannot give.
     """
     shortfall = _find_shortfall(screening, options)
     content = MeasurementReport(
@@ -67,7 +71,7 @@ def build_report(
             summary_group(
                 screening,
                 envelope.algorithms,
-                _comments(screening, evidence, options, shortfall),
+                (*_comments(screening, evidence, options, shortfall), *left_out),
             ),
             *class_groups(screening, envelope.algorithms),
             *lung_groups(screening, envelope.algorithms, segments),
