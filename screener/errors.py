@@ -15,6 +15,7 @@ whether trying again can help (ADR 0004).
     │   ├── UnreadablePixels
     │   ├── ModelFailure
     │   ├── ReportError
+    │   ├── StudyNotRetrieved        the spool does not have a study, and nobody gave it back
     │   ├── LostClaim                somebody else holds the run now; our result is discarded
     │   └── DestinationRefused       carries the status we got
     └── Transient                    tried again with back-off
@@ -91,6 +92,10 @@ class ModelFailure(Permanent):
 
 class ReportError(Permanent):
     """A result object cannot be built from this evidence."""
+
+
+class StudyNotRetrieved(Permanent):
+    """Files of a study are gone, and no node gave all of them back; the text says which can."""
 
 
 class LostClaim(Permanent):

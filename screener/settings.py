@@ -188,6 +188,8 @@ class ReportSettings(_Section):
 
     institution_name: Annotated[str, Field(max_length=64)] = ""
     content_qualification: Literal["RESEARCH", "PRODUCT"] = "RESEARCH"
+    sr_class: Literal["comprehensive-3d", "comprehensive", "enhanced"] = "comprehensive-3d"
+    charset: Literal["utf8", "source"] = "utf8"
 
 
 class DestinationSettings(_Section):
@@ -203,6 +205,7 @@ class DestinationSettings(_Section):
     )
     confirm: Literal["commitment", "query", "none"] = "query"
     commitment_timeout_s: Seconds = 300.0
+    retrieve: Literal["get", "move", "none"] = "none"
     timeout_s: Seconds = 30.0
 
 

@@ -49,11 +49,11 @@ def listen(settings: Settings, stop: threading.Event) -> None:
     """Receive until `stop` is set, then let open associations end."""
     site = open_site(settings)
     spool = Spool(settings.spool_path, settings.spool.reserve_bytes)
-    salt = _patient_id_salt(settings)
+    salt = patient_id_salt(settings)
     adoption = adopt_orphans(
         spool,
         lambda digests: known_digests(site.database, digests),
-        lambda arrival: _register(site, arrival),
+        lambda arrival: register_arrival(site, arrival),
         salt,
     )
     if adoption.n_adopted or adoption.damaged:
@@ -62,7 +62,7 @@ def listen(settings: Settings, stop: threading.Event) -> None:
         get_log().error("spool_file_damaged", path=path)
     refusals = RefusalDamper()
     hooks = ReceiverHooks(
-        register=lambda arrival: _register(site, arrival),
+        register=lambda arrival: register_arrival(site, arrival),
         observe=lambda notice: _observe(site, refusals, notice),
         now=utc_now,
         settle=lambda report: settle_report(site, report),
@@ -96,7 +96,8 @@ def listener_settings(settings: Settings) -> ListenerSettings:
     )
 
 
-def _register(site: Site, arrival: Arrival) -> Registration:
+def register_arrival(site: Site, arrival: Arrival) -> Registration:
+    """Commit the row of one instance that was kept."""
     header = arrival.header
     title = arrival.instance.calling_ae_title
     received = ReceivedInstance(
@@ -184,6 +185,6 @@ def _tell_ready(path: Path, port: int) -> None:
     part.replace(path)
 
 
-def _patient_id_salt(settings: Settings) -> bytes:
+def patient_id_salt(settings: Settings) -> bytes:
     """Derive the salt of patient digests from the site's key: one secret to keep."""
     return hmac.digest(trail_key(settings), b"patient id", "sha256")

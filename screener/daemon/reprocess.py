@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from screener.audit.delivery_sweep import revive_deliveries
 from screener.audit.queries import RunStatus, run_status
 from screener.audit.runs import request_reprocess, revive_runs
+from screener.daemon.retrieval import bring_back
 from screener.daemon.site import open_site, utc_now
 from screener.domain import RunState
 from screener.errors import WrongUse
@@ -25,12 +26,19 @@ _WAITING = frozenset({RunState.QUEUED, RunState.RUNNING})
 def reprocess_study(settings: Settings, study_instance_uid: str) -> str:
     """Queue one more run of a study and ring for it; give the run id.
 
+    What the spool no longer has is retrieved first, where a destination says how.
+
     Raises
     ------
     WrongUse
         The study is unknown or still being received.
+    StudyNotRetrieved
+        Files of it are gone, and not all came back.
+    DestinationUnavailable, DestinationRefused
+        The node that has it cannot be asked, or does not give it.
     """
     site = open_site(settings)
+    bring_back(site, study_instance_uid)
     run_id = request_reprocess(site.database, study_instance_uid, utc_now())
     site.doorbell.ring_run(run_id, is_stat=False)
     return run_id

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from pynetdicom.association import Association
     from pynetdicom.events import Event, EventHandlerType
+    from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
     from pynetdicom.presentation import PresentationContext
 
     from screener.domain import Destination, QueryNode
@@ -46,11 +47,13 @@ def associated(
     contexts: Sequence[PresentationContext],
     *,
     handlers: Sequence[EventHandlerType] = (),
+    roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
 ) -> Iterator[Association]:
     """Associate with `node`, release in the end; every step has the time limit of the node.
 
     An association that no context was accepted for is given too: its `accepted_contexts` are
-    empty and it is not established. `handlers` serve what the node asks on this association.
+    empty and it is not established. `handlers` serve what the node asks on this association,
+    `roles` say for which classes it may.
 
     Raises
     ------
@@ -72,6 +75,7 @@ def associated(
         node.port,
         contexts=list(contexts),
         ae_title=node.ae_title,
+        ext_neg=list(roles),
         evt_handlers=[(evt.EVT_CONN_OPEN, on_connected), *handlers],
     )
     try:

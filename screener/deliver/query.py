@@ -40,7 +40,7 @@ STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 _SUCCESS = 0x0000
 _PENDING = frozenset({0xFF00, 0xFF01})
 #: Out of resources, and "cannot process now" (PS3.4 Table C.4-1).
-_TRANSIENT = frozenset({0xA700, 0xA701, 0xA702, 0xFE00})
+TRANSIENT = frozenset({0xA700, 0xA701, 0xA702, 0xFE00})
 
 
 def find_studies(node: QueryNode, study_date: date, modality: str = "CT") -> tuple[PacsStudy, ...]:
@@ -93,6 +93,28 @@ def count_instances(node: QueryNode, study_instance_uid: str) -> int | None:
     return counts[0] if counts else None
 
 
+def find_series(node: QueryNode, study_instance_uid: str) -> tuple[tuple[str, str], ...]:
+    """List Series Instance UID and Modality of every series of a study.
+
+    Raises
+    ------
+    DestinationUnavailable, DestinationRefused
+        As `find_studies`.
+    """
+    question = {
+        "QueryRetrieveLevel": "SERIES",
+        "StudyInstanceUID": study_instance_uid,
+        "SeriesInstanceUID": "",
+        "Modality": "",
+    }
+    with _asking(node) as assoc:
+        return tuple(
+            (series_instance_uid, _text(answer, "Modality"))
+            for answer in _find(node, assoc, question)
+            if (series_instance_uid := _text(answer, "SeriesInstanceUID"))
+        )
+
+
 def confirm_objects(node: QueryNode, objects: Sequence[DeliverableObject]) -> frozenset[str]:
     """Ask for each object by name; gives the SOP Instance UIDs that the node says it holds.
 
@@ -128,7 +150,7 @@ def _find(node: QueryNode, assoc: Association, question: dict[str, str]) -> Iter
         raise DestinationRefused(node.name, f"{describe(node)} answers no study-root C-FIND")
     if not assoc.is_established:
         raise DestinationUnavailable(f"{node.name}: {describe(node)} ended the association")
-    for status, answer in assoc.send_c_find(_identifier(question), STUDY_ROOT_FIND):
+    for status, answer in assoc.send_c_find(identifier_of(question), STUDY_ROOT_FIND):
         if "Status" not in status:
             raise DestinationUnavailable(
                 f"{node.name}: {describe(node)} stopped answering within {node.timeout_s:g} s"
@@ -139,7 +161,7 @@ def _find(node: QueryNode, assoc: Association, question: dict[str, str]) -> Iter
         if code in _PENDING:
             if answer is not None:
                 yield answer
-        elif code in _TRANSIENT:
+        elif code in TRANSIENT:
             raise DestinationUnavailable(
                 f"{node.name}: {describe(node)} cannot answer now (0x{code:04X})"
             )
@@ -149,7 +171,8 @@ def _find(node: QueryNode, assoc: Association, question: dict[str, str]) -> Iter
             )
 
 
-def _identifier(question: dict[str, str]) -> Dataset:
+def identifier_of(question: dict[str, str]) -> Dataset:
+    """Build an identifier (PS3.4 C.4.1.1.3); its values are not judged."""
     identifier = Dataset()
     for keyword, value in question.items():
         tag = tag_for_keyword(keyword)

@@ -260,7 +260,7 @@ class SpoolingProvider(DIMSEServiceProvider):
                 sop_class_uid=str(command.get("AffectedSOPClassUID") or ""),
                 sop_instance_uid=str(command.get("AffectedSOPInstanceUID") or ""),
                 transfer_syntax_uid=str(context.transfer_syntax[0]) if context else "",
-                source_ae_title=str(self.assoc.requestor.ae_title).strip(),
+                source_ae_title=str(peer_of(self.assoc).ae_title).strip(),
             )
         )
         # The library drops a request without a UID and never answers; ours gets its 0x0117.
@@ -269,6 +269,11 @@ class SpoolingProvider(DIMSEServiceProvider):
         self._pending.append(pending)
         message._data_set_file = _LibraryFile(pending)  # noqa: SLF001
         message._data_set_path = pending  # noqa: SLF001
+
+
+def peer_of(assoc: Association) -> Any:
+    """Give the other side of an association, whoever asked for it."""
+    return assoc.acceptor if assoc.is_requestor else assoc.requestor
 
 
 def _is_store_without_file(message: Any) -> bool:

@@ -20,7 +20,7 @@ from screener.receive.arrival import (
     ReceivedInstance,
     RefusalNotice,
 )
-from screener.receive.guard import SpoolingProvider, plain_address
+from screener.receive.guard import SpoolingProvider, peer_of, plain_address
 from screener.receive.header import (
     CommandIdentity,
     ReceivedHeader,
@@ -262,7 +262,7 @@ def _provider_of(event: Event) -> SpoolingProvider:
 
 
 def _address_of(event: Event) -> str:
-    return plain_address(event.assoc.requestor.address)
+    return plain_address(peer_of(event.assoc).address)
 
 
 def _calling_ae_title_of(event: Event) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
+from screener.daemon.listening import READY_FILE, listen
 from screener.demo.pacs import DemoPacs
 from screener.receive.handlers import ReceiverHooks
 from screener.receive.scp import Listener, ListenerSettings
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from screener.receive.arrival import AssociationNotice, ReceivedInstance, RefusalNotice
+    from screener.settings import Settings
 
 #: Longest wait for anything local, in seconds; reached only by a failing test.
 PATIENCE_S = 30.0
@@ -184,3 +186,36 @@ def orthanc(tmp_path: Path) -> Iterator[OrthancServer]:
         reader.join()
         if process.stderr is not None:
             process.stderr.close()
+
+
+class StartListening(Protocol):
+    """Runs the listening process of an installation."""
+
+    def __call__(self, settings: Settings) -> None: ...
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Look every 50 ms; what is waited for is written by another process or thread."""
+    pause = threading.Event()
+    for _ in range(int(PATIENCE_S / 0.05)):
+        if condition():
+            return
+        pause.wait(0.05)
+    pytest.fail("it did not come to be")
+
+
+@pytest.fixture
+def listening() -> Iterator[StartListening]:
+    """Run the listening process in a thread; it is stopped in the end."""
+    stop = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def start(settings: Settings) -> None:
+        threads.append(threading.Thread(target=listen, args=(settings, stop)))
+        threads[-1].start()
+        wait_until((settings.data_path / READY_FILE).exists)
+
+    yield start
+    stop.set()
+    for thread in threads:
+        thread.join()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import urllib.request
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,8 @@ from pynetdicom import AE, evt
 from screener.deliver.scu import DeliverableObject
 from screener.domain import Destination, QueryNode, ResultKind
 from screener.receive.part10 import FileMeta, encode_file_meta
-from tests.integration.conftest import PATIENCE_S
+from screener.settings import Settings
+from tests.integration.conftest import PATIENCE_S, free_port
 from tests.receive_factories import (
     CT_IMAGE,
     EXPLICIT,
@@ -80,4 +83,31 @@ def scripted(
         ae.shutdown()
 
 
+SYNTAXES = [EXPLICIT, IMPLICIT]
 STORE_CT = (CT_IMAGE, [EXPLICIT, IMPLICIT])
+
+
+def settings_for(folder: Path, port: int, ae_title: str = "TESTPACS", **changes: Any) -> Settings:
+    """Settings with one destination and the peer that it reports as."""
+    destination = {
+        "name": "pacs",
+        "ae_title": ae_title,
+        "host": "127.0.0.1",
+        "port": port,
+        "confirm": "commitment",
+        "timeout_s": PATIENCE_S,
+    }
+    return Settings(
+        data_dir=folder / "data",
+        node={"port": free_port()},
+        peers=({"ae_title": ae_title, "addresses": ("127.0.0.1",)},),
+        spool={"reserve_bytes": 0},
+        delivery={"first_retry_s": 0.01, "retry_cap_s": 0.01},
+        destinations=(destination | changes,),
+    )
+
+
+def call(url: str, method: str, content: object = None) -> Any:
+    request = urllib.request.Request(url, json.dumps(content).encode(), method=method)  # noqa: S310 - Orthanc
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:  # noqa: S310
+        return json.loads(answer.read() or b"null")

@@ -6,10 +6,8 @@ same association, never, or know no commitment. Does not cover: commitment over 
 
 from __future__ import annotations
 
-import json
 import threading
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,47 +20,26 @@ from pynetdicom.events import Event
 from screener.audit.queries import DeliveryStatus, run_status
 from screener.audit.results import finish_run
 from screener.daemon.deliveries import confirm_sent, deliver
-from screener.daemon.listening import READY_FILE, listen
 from screener.daemon.site import Site, open_site, utc_now
 from screener.domain import DeliveryState
 from screener.settings import Settings
 from tests.audit_factories import claim, make_results, queue_run
-from tests.integration.conftest import PATIENCE_S, OrthancServer, free_port
+from tests.integration.conftest import OrthancServer, StartListening, wait_until
 from tests.integration.receivers import (
-    EXPLICIT,
-    IMPLICIT,
     REPORT,
     SEGMENTATION,
     STUDY_ROOT_FIND,
+    SYNTAXES,
+    call,
     scripted,
+    settings_for,
     write_object,
 )
 
 pytestmark = pytest.mark.integration
 
 COMMITMENT = "1.2.840.10008.1.20.1"
-SYNTAXES = [EXPLICIT, IMPLICIT]
 STORE = ((REPORT, SYNTAXES), (SEGMENTATION, SYNTAXES))
-
-
-def settings_for(folder: Path, port: int, ae_title: str = "TESTPACS", **changes: Any) -> Settings:
-    """Settings with one destination and the peer that it reports as."""
-    destination = {
-        "name": "pacs",
-        "ae_title": ae_title,
-        "host": "127.0.0.1",
-        "port": port,
-        "confirm": "commitment",
-        "timeout_s": PATIENCE_S,
-    }
-    return Settings(
-        data_dir=folder / "data",
-        node={"port": free_port()},
-        peers=({"ae_title": ae_title, "addresses": ("127.0.0.1",)},),
-        spool={"reserve_bytes": 0},
-        delivery={"first_retry_s": 0.01, "retry_cap_s": 0.01},
-        destinations=(destination | changes,),
-    )
 
 
 def report_with_files(site: Site, folder: Path) -> tuple[str, str]:
@@ -89,41 +66,8 @@ def delivery_of(site: Site, run_id: str) -> DeliveryStatus:
     return status.deliveries[0]
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Look every 50 ms; what is waited for is written by another process or thread."""
-    pause = threading.Event()
-    for _ in range(int(PATIENCE_S / 0.05)):
-        if condition():
-            return
-        pause.wait(0.05)
-    pytest.fail("it did not come to be")
-
-
-@pytest.fixture
-def listening() -> Iterator[Callable[[Settings], None]]:
-    """Run the listening process in a thread; it is stopped in the end."""
-    stop = threading.Event()
-    threads: list[threading.Thread] = []
-
-    def start(settings: Settings) -> None:
-        threads.append(threading.Thread(target=listen, args=(settings, stop)))
-        threads[-1].start()
-        wait_until((settings.data_path / READY_FILE).exists)
-
-    yield start
-    stop.set()
-    for thread in threads:
-        thread.join()
-
-
-def call(url: str, method: str, content: object = None) -> Any:
-    request = urllib.request.Request(url, json.dumps(content).encode(), method=method)  # noqa: S310 - Orthanc
-    with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:  # noqa: S310
-        return json.loads(answer.read() or b"null")
-
-
 def test_orthanc_disowns_what_is_gone_then_commits_to_all(
-    tmp_path: Path, orthanc: OrthancServer, listening: Callable[[Settings], None]
+    tmp_path: Path, orthanc: OrthancServer, listening: StartListening
 ) -> None:
     """What was deleted there is not confirmed, is sent again, and then answered for."""
     settings = settings_for(tmp_path, orthanc.dicom_port, orthanc.ae_title, confirm="none")
@@ -251,7 +195,7 @@ def test_status_of_the_request_is_read(tmp_path: Path, status: int, words: str) 
 @pytest.mark.parametrize(("event_type", "status"), [(1, 0x0115), (2, 0x0115), (3, 0x0113)])
 def test_report_that_nobody_asked_for_is_refused(
     tmp_path: Path,
-    listening: Callable[[Settings], None],
+    listening: StartListening,
     event_type: int,
     status: int,
 ) -> None:
