@@ -15,7 +15,7 @@ from screener.assemble.volume import DecodingRules
 from screener.domain import ModelIdentity, ResultKind
 from screener.errors import ModelFailure
 from screener.pipeline import Tools
-from screener.report import ContentQualification, ReportOptions
+from screener.report import Charset, ContentQualification, ReportClass, ReportOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -86,6 +86,8 @@ def report_options(settings: Settings) -> ReportOptions:
     return ReportOptions(
         kinds=tuple(kind for kind in ResultKind if kind in wanted) or default.kinds,
         content_qualification=ContentQualification(settings.report.content_qualification),
+        report_class=ReportClass(settings.report.sr_class),
+        charset=Charset(settings.report.charset),
         institution_name=settings.report.institution_name,
     )
 

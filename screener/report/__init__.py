@@ -5,7 +5,14 @@ building them again gives the same bytes.
 """
 
 from screener.report.build import build_results
-from screener.report.options import ContentQualification, ReportOptions
+from screener.report.options import Charset, ContentQualification, ReportClass, ReportOptions
 from screener.report.overlay import render_overlay_png
 
-__all__ = ["ContentQualification", "ReportOptions", "build_results", "render_overlay_png"]
+__all__ = [
+    "Charset",
+    "ContentQualification",
+    "ReportClass",
+    "ReportOptions",
+    "build_results",
+    "render_overlay_png",
+]

@@ -40,6 +40,7 @@ IMAGING_MEASUREMENTS = _dcm("126010", "Imaging Measurements")
 DEVICE = _dcm("121007", "Device")
 PROCESSING_EQUIPMENT = _dcm("109102", "Processing Equipment")
 SOURCE = _sct("260753009", "Source")
+QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 COMMENT = _dcm("121106", "Comment")
 CONCLUSION = _dcm("121077", "Conclusion")
 OF_INTEREST = _dcm("113000", "Of Interest")
@@ -83,6 +84,12 @@ PROCESSING_SUMMARY = _dcm("111017", "CAD Processing and Findings Summary")
 SUCCEEDED_WITH_FINDINGS = _dcm("111242", "All algorithms succeeded; with findings")
 SUCCEEDED_WITHOUT_FINDINGS = _dcm("111241", "All algorithms succeeded; without findings")
 NONE_SUCCEEDED = _dcm("111245", "No algorithms succeeded; without findings")
+
+# ── what the images were like (CID 7036) ─────────────────────────────────────────────────────
+
+IMAGING_SERIES_QUALITY = _dcm("130550", "Imaging Series Quality")
+DIAGNOSTIC_QUALITY = Code("RID12", "RADLEX", "Diagnostic quality")
+LIMITED_QUALITY = Code("RID13", "RADLEX", "Limited quality")
 
 # ── ours: no standard scheme names these ─────────────────────────────────────────────────────
 

@@ -7,9 +7,11 @@ random is overwritten before encoding.
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from io import BytesIO
@@ -24,6 +26,7 @@ from screener.domain import ResultKind, ResultObject
 from screener.errors import ReportError
 from screener.report.algorithms import contributing_equipment, list_algorithms, product_of
 from screener.report.header import UNICODE
+from screener.report.options import Charset
 from screener.report.uids import instance_uid, result_series_uid
 from screener.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from screener.report.algorithms import Algorithm
     from screener.report.evidence import StudyEvidence
     from screener.report.options import ReportOptions
+
+_log = logging.getLogger(__name__)
 
 #: Series Number (0020,0011) of each kind: high, so that results sort behind the images.
 SERIES_NUMBERS: Final[dict[ResultKind, int]] = {
@@ -73,6 +78,7 @@ class Envelope:
     at: datetime  #: start of the run, in the time zone of the source where it names one
     has_source_zone: bool
     algorithms: tuple[Algorithm, ...]
+    character_sets: tuple[str | tuple[str, ...], ...]  #: to be tried in this order
     arguments: dict[str, Any] = field(repr=False)  #: what every highdicom constructor takes
 
 
@@ -111,6 +117,7 @@ def make_envelope(
         at=at,
         has_source_zone=zone is not None,
         algorithms=list_algorithms(screening, options),
+        character_sets=_character_sets(evidence, options),
         arguments=arguments,
     )
 
@@ -171,22 +178,53 @@ def encode(document: SOPClass, envelope: Envelope) -> ResultObject:
     if envelope.has_source_zone:
         # Re-dates the inherited study time too, so it is never written unless the source has it.
         document.TimezoneOffsetFromUTC = f"{envelope.at:%z}"
-    buffer = BytesIO()
-    with warnings.catch_warnings():
-        # pydicom only warns where it writes "????" for text that the character set cannot hold.
-        warnings.filterwarnings("error", message=".*encod.*")
-        try:
-            dcmwrite(buffer, document, enforce_file_format=True)
-        except (UserWarning, UnicodeError, ValueError, TypeError) as error:
-            reason = say_without_identity(error, document)
-            raise ReportError(f"{envelope.kind.value} cannot be written: {reason}") from error
+    encoded = _write(document, envelope)
     return ResultObject(
         kind=envelope.kind,
         sop_class_uid=str(document.SOPClassUID),
         sop_instance_uid=envelope.sop_instance_uid,
         series_instance_uid=envelope.series_instance_uid,
-        encoded=buffer.getvalue(),
+        encoded=encoded,
     )
+
+
+def _write(document: SOPClass, envelope: Envelope) -> bytes:
+    """Write a document in the first character set that holds all its text."""
+    *preferred, last = envelope.character_sets
+    for character_set in preferred:
+        # A copy, because names keep the bytes of an attempt; a list, because pydicom fills an
+        # empty first value in place.
+        attempt = deepcopy(document)
+        attempt.SpecificCharacterSet = (
+            character_set if isinstance(character_set, str) else list(character_set)
+        )
+        try:
+            return _write_strictly(attempt)
+        except (UserWarning, UnicodeError, LookupError) as error:
+            _log.warning("character set of the source is not used: %s", type(error).__name__)
+    document.SpecificCharacterSet = last
+    try:
+        return _write_strictly(document)
+    except (UserWarning, UnicodeError, ValueError, TypeError) as error:
+        reason = say_without_identity(error, document)
+        raise ReportError(f"{envelope.kind.value} cannot be written: {reason}") from error
+
+
+def _write_strictly(document: SOPClass) -> bytes:
+    buffer = BytesIO()
+    with warnings.catch_warnings():
+        # pydicom only warns where it writes "????" for text that the character set cannot hold.
+        warnings.filterwarnings("error", message=".*encod.*")
+        dcmwrite(buffer, document, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def _character_sets(
+    evidence: StudyEvidence, options: ReportOptions
+) -> tuple[str | tuple[str, ...], ...]:
+    if options.charset is Charset.SOURCE and evidence.character_set:
+        return evidence.character_set, UNICODE
+    return (UNICODE,)
 
 
 def _equipment(

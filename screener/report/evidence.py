@@ -55,6 +55,7 @@ class StudyEvidence:
     header: Dataset = field(repr=False)
     header_notes: tuple[str, ...]
     modality: str
+    character_set: str | tuple[str, ...]  #: as the source declares it, empty where it does not
     instances: tuple[InstanceReference, ...]  #: each SOP Instance UID once per series
     ambiguous_uids: frozenset[str]  #: SOP Instance UIDs that name several contents
 
@@ -82,6 +83,7 @@ def gather_evidence(screening: Screening, study: SpooledStudy) -> StudyEvidence:
         The study has no instance, or no header of it can be read.
     """
     source = _read_first_header(_in_order_of_trust(screening, study))
+    declared = _declared_character_set(source)
     header, notes = normalise_header(source)
     header.StudyInstanceUID = study.study_instance_uid
     # Stand-ins that highdicom asks for and that are never written: it looks up the modules to
@@ -92,9 +94,15 @@ def gather_evidence(screening: Screening, study: SpooledStudy) -> StudyEvidence:
         header=header,
         header_notes=notes,
         modality=str(source.get("Modality") or ""),
+        character_set=declared,
         instances=_list_instances(study),
         ambiguous_uids=_find_ambiguous_uids(study),
     )
+
+
+def _declared_character_set(source: Dataset) -> str | tuple[str, ...]:
+    declared = source.get("SpecificCharacterSet") or ""
+    return declared if isinstance(declared, str) else tuple(map(str, declared))
 
 
 def _in_order_of_trust(screening: Screening, study: SpooledStudy) -> list[SpooledInstance]:

@@ -6,7 +6,7 @@ value in every reader, so classes are not crowded into one group.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from highdicom.sr import (
     FindingSite,
@@ -22,7 +22,7 @@ from highdicom.sr import (
     VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
 
-from screener.domain import LEFT_LUNG, RIGHT_LUNG, Decision, PatientClass
+from screener.domain import LEFT_LUNG, RIGHT_LUNG, Decision, DefectCode, PatientClass
 from screener.report import codes
 from screener.report.algorithms import (
     LUNG_SEGMENTATION,
@@ -55,6 +55,19 @@ LUNGS = (
     (LEFT_LUNG, "Left lung", codes.LEFT),
 )
 
+#: Defects that change the pixels or where they lie, so that the images count as limited.
+LIMITING_DEFECTS: Final = frozenset(
+    {
+        DefectCode.SLICE_GAP,
+        DefectCode.DUPLICATE_POSITION,
+        DefectCode.IRREGULAR_SPACING,
+        DefectCode.GANTRY_TILT,
+        DefectCode.LOSSY_COMPRESSION,
+        DefectCode.UNREADABLE_INSTANCES,
+        DefectCode.THICK_SLICES,
+    }
+)
+
 
 def summary_group(
     screening: Screening, algorithms: tuple[Algorithm, ...], comments: tuple[str, ...]
@@ -65,7 +78,7 @@ def summary_group(
         tracking_identifier=_track(screening, "study summary", "Study summary"),
         algorithm_id=tree_identification(product_of(algorithms)),
         measurements=_counts(outcome) if isinstance(outcome, Decision) else None,
-        qualitative_evaluations=_assessments(outcome),
+        qualitative_evaluations=[*assess(outcome), *_quality(screening)],
     )
     _add_texts(group, codes.CONCLUSION, comments[:1])
     _add_texts(group, codes.COMMENT, comments[1:])
@@ -213,7 +226,8 @@ def _counts(decision: Decision) -> list[Measurement]:
     ]
 
 
-def _assessments(outcome: Decision | NotAnalysed) -> list[QualitativeEvaluation]:
+def assess(outcome: Decision | NotAnalysed) -> list[QualitativeEvaluation]:
+    """Say in codes whether it ran (CID 6047) and what came out."""
     if isinstance(outcome, Decision):
         has_findings = bool(outcome.affected_slice_indices) or outcome.patient_class in {
             PatientClass.COVID_19,
@@ -233,6 +247,15 @@ def _assessments(outcome: Decision | NotAnalysed) -> list[QualitativeEvaluation]
             codes.REASON_NOT_ANALYSED, codes.NOT_ANALYSED_REASONS[outcome.reason]
         ),
     ]
+
+
+def _quality(screening: Screening) -> list[QualitativeEvaluation]:
+    """Say whether the screened series has defects that the models may have suffered from."""
+    if not isinstance(screening.outcome, Decision):
+        return []
+    is_limited = any(one.code in LIMITING_DEFECTS for one in screening.defects)
+    value = codes.LIMITED_QUALITY if is_limited else codes.DIAGNOSTIC_QUALITY
+    return [QualitativeEvaluation(codes.IMAGING_SERIES_QUALITY, value)]
 
 
 def _certainty(probability: float) -> Measurement:

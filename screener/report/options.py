@@ -19,6 +19,21 @@ class ContentQualification(StrEnum):
     RESEARCH = "RESEARCH"  #: not cleared: what we ship
 
 
+class ReportClass(StrEnum):
+    """SOP class of the report; the older ones are subsets that older archives know."""
+
+    COMPREHENSIVE_3D = "comprehensive-3d"  #: what IHE AI Results asks for
+    COMPREHENSIVE = "comprehensive"
+    ENHANCED = "enhanced"
+
+
+class Charset(StrEnum):
+    """Specific Character Set (0008,0005) of the results."""
+
+    UTF8 = "utf8"
+    SOURCE = "source"  #: the source's, where it can hold all text; else UTF-8
+
+
 @dataclass(frozen=True, slots=True)
 class ReportOptions:
     """Choices that stand in every result object.
@@ -31,6 +46,10 @@ class ReportOptions:
         RESEARCH until the site has cleared the software.
     manufacturer, product_name
         Manufacturer (0008,0070) and Manufacturer's Model Name (0008,1090), 1 to 64 characters.
+    report_class
+        SOP class of the report.
+    charset
+        Character set of every object.
     institution_name
         Institution Name (0008,0080), empty for none.
     maximum_slice_groups
@@ -51,6 +70,8 @@ class ReportOptions:
         ResultKind.KEY_OBJECT_SELECTION,
     )
     content_qualification: ContentQualification = ContentQualification.RESEARCH
+    report_class: ReportClass = ReportClass.COMPREHENSIVE_3D
+    charset: Charset = Charset.UTF8
     manufacturer: str = "ct-screener"
     product_name: str = "CT Screener"
     institution_name: str = ""

@@ -1,34 +1,40 @@
 """The report: TID 1500 in a Comprehensive 3D SR (PS3.16 A; PS3.3 A.35.13).
 
-The root result of a run. It is COMPLETE or PARTIAL, always UNVERIFIED and PRELIMINARY: software
+The root result of a run. The same tree is valid in Comprehensive and Enhanced SR, for archives that
+do not know the newer class. It is COMPLETE or PARTIAL, always UNVERIFIED and PRELIMINARY: software
 cannot verify, and a physician's report follows.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from highdicom.sr import (
+    CodeContentItem,
     CodedConcept,
     Comprehensive3DSR,
+    ComprehensiveSR,
     ContainerContentItem,
     ContentSequence,
     DeviceObserverIdentifyingAttributes,
+    EnhancedSR,
     ImageContentItem,
     MeasurementReport,
     ObservationContext,
     ObserverContext,
     RelationshipTypeValues,
+    TextContentItem,
 )
 from pydicom import Dataset
 
 from screener.domain import Decision, ResultKind
 from screener.report import codes
 from screener.report.algorithms import product_of
-from screener.report.groups import class_groups, lung_groups, slice_groups, summary_group
+from screener.report.groups import assess, class_groups, lung_groups, slice_groups, summary_group
 from screener.report.key_objects import cite_key_slices
 from screener.report.key_slices import list_affected_slices
+from screener.report.options import ReportClass
 from screener.report.seg import why_no_segmentation
 from screener.report.wording import DISCLAIMER, say_defects, say_outcome, say_series
 
@@ -44,6 +50,14 @@ if TYPE_CHECKING:
     from screener.report.options import ReportOptions
     from screener.report.seg import LungSegments
 
+#: What a report is, by the class that a site chose.
+ReportDocument: TypeAlias = Comprehensive3DSR | ComprehensiveSR | EnhancedSR
+_CLASSES: Final[dict[ReportClass, type[ReportDocument]]] = {
+    ReportClass.COMPREHENSIVE_3D: Comprehensive3DSR,
+    ReportClass.COMPREHENSIVE: ComprehensiveSR,
+    ReportClass.ENHANCED: EnhancedSR,
+}
+
 
 def build_report(
     screening: Screening,
@@ -53,7 +67,7 @@ def build_report(
     segments: LungSegments | None,
     *,
     left_out: tuple[str, ...],
-) -> Comprehensive3DSR:
+) -> ReportDocument:
     """Write the report of a run.
 
     Parameters
@@ -79,7 +93,8 @@ def build_report(
         ],
     )
     _insert_image_library(content, screening, evidence, options.n_key_slices)
-    document = Comprehensive3DSR(
+    _append_evaluations(content, screening)
+    document = _CLASSES[options.report_class](
         evidence=_inheritance(evidence, segments),
         content=content[0],
         is_complete=shortfall is None,
@@ -205,6 +220,27 @@ def _insert_image_library(
     library.ContentSequence = ContentSequence([group])
     tree = content[0].ContentSequence
     tree.insert(len(tree) - 1, library)
+
+
+def _append_evaluations(content: MeasurementReport, screening: Screening) -> None:
+    """Say the result of the study at the root too (TID 1500 row 12), where viewers look for it."""
+    container = ContainerContentItem(
+        name=codes.QUALITATIVE_EVALUATIONS, relationship_type=RelationshipTypeValues.CONTAINS
+    )
+    contains = RelationshipTypeValues.CONTAINS
+    container.ContentSequence = ContentSequence(
+        [
+            *(
+                CodeContentItem(name=item.name, value=item.value, relationship_type=contains)
+                for evaluation in assess(screening.outcome)
+                for item in evaluation
+            ),
+            TextContentItem(
+                name=codes.CONCLUSION, value=say_outcome(screening), relationship_type=contains
+            ),
+        ]
+    )
+    content[0].ContentSequence.append(container)
 
 
 def _inheritance(evidence: StudyEvidence, segments: LungSegments | None) -> list[Dataset]:

@@ -34,7 +34,7 @@ from screener.domain import (
     Screening,
     SpooledStudy,
 )
-from screener.report import ReportOptions, build_results
+from screener.report import Charset, ReportClass, ReportOptions, build_results
 from tests.conformance_gate import complaints, read_by_dcmqi, read_segments_by_dcmqi, run
 from tests.report_factories import (
     STARTED_AT,
@@ -95,10 +95,15 @@ class Written:
             return dcmread(self.files[kind])
 
 
-def write_results(screening: Screening, study: SpooledStudy, folder: Path) -> Written:
+def write_results(
+    screening: Screening,
+    study: SpooledStudy,
+    folder: Path,
+    options: ReportOptions = EVERY_KIND,
+) -> Written:
     folder.mkdir(exist_ok=True)
     files = {}
-    for result in build_results(screening, study, EVERY_KIND):
+    for result in build_results(screening, study, options):
         files[result.kind] = folder / f"{result.kind.value}.dcm"
         files[result.kind].write_bytes(result.encoded)
     return Written(screening, study, files)
@@ -281,6 +286,42 @@ def test_names_in_other_scripts_pass(tmp_path: Path, charset: str | list[str], n
     for kind, file in written.files.items():
         assert complaints(file) == []
         assert str(written.read(kind).PatientName) == name
+
+
+@pytest.mark.parametrize("report_class", [ReportClass.COMPREHENSIVE, ReportClass.ENHANCED])
+def test_older_report_classes_pass(report_class: ReportClass, tmp_path: Path) -> None:
+    """The same tree is valid in the classes that older archives know, and other readers agree."""
+    study = write_study(tmp_path, 8)
+    options = ReportOptions(report_class=report_class)
+    written = write_results(make_screening(study), study, tmp_path / "results", options)
+    file = written.files[ResultKind.STRUCTURED_REPORT]
+    assert complaints(file) == []
+    assert run("dsrdump", file)[0] == 0
+    assert len(read_by_dcmqi(file, tmp_path)["Measurements"]) == 1 + 3 + 2 + 3
+
+
+@pytest.mark.parametrize(
+    ("charset", "name"),
+    [
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+        ("ISO_IR 100", "Müller^Jürgen"),
+    ],
+)
+def test_character_set_of_the_source_passes(
+    tmp_path: Path, charset: str | list[str], name: str
+) -> None:
+    """Results in the source's own character set are valid, and agree with it byte by byte."""
+    study = write_study(tmp_path, 5, SpecificCharacterSet=charset, PatientName=name)
+    options = ReportOptions(kinds=tuple(ResultKind), charset=Charset.SOURCE)
+    screening = make_screening(study, affected=(2,))
+    written = write_results(screening, study, tmp_path / "results", options)
+    for kind, file in written.files.items():
+        assert complaints(file) == []
+        assert str(written.read(kind).PatientName) == name
+    sources = [one.path for one in study.instances]
+    _, lines = run("dcentvfy", *sources, *written.files.values())
+    assert [line for line in lines if "Error" in line] == []
 
 
 def test_report_of_300_slices_is_small_and_quick(tmp_path: Path) -> None:
