@@ -22,6 +22,7 @@ from sqlalchemy import select, text, update
 
 from screener.audit.events import canonical_json
 from screener.audit.tables import Checkpoint, Event
+from screener.durable import sync_folder
 from screener.errors import ConfigError, SpoolFull
 
 if TYPE_CHECKING:
@@ -238,17 +239,9 @@ def _append_durably(path: Path, line: str) -> None:
         finally:
             os.close(descriptor)
         if is_new:
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
     except OSError as error:
         raise SpoolFull(f"checkpoint file {path} cannot be written: {error.strerror}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _parse_checkpoint(line: str) -> CheckpointLine:

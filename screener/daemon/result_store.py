@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from screener.audit.results import StoredObject
+from screener.durable import sync_folder
 from screener.errors import SpoolFull
 from screener.report import render_overlay_png
 
@@ -38,7 +39,7 @@ def store_results(
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         stored = tuple(_store(folder, one) for one in objects)
         _write_durably(folder / OVERLAY_FILE, render_overlay_png(screening))
-        _sync_folder(folder)
+        sync_folder(folder)
     except OSError as error:
         raise SpoolFull(f"results of run {screening.run.run_id}: {error.strerror}") from error
     return stored
@@ -66,11 +67,3 @@ def _write_durably(path: Path, content: bytes) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     part.replace(path)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,6 +14,7 @@ import os
 import secrets
 from typing import TYPE_CHECKING, BinaryIO
 
+from screener.durable import sync_folder
 from screener.errors import SpoolFull
 from screener.receive.part10 import FileMeta, encode_file_meta
 
@@ -184,7 +185,7 @@ class Spool:
             path = self.path_of(pending.content_digest)
             self._make_shard(path.parent)
             pending.path.replace(path)
-            _fsync_folder(path.parent)
+            sync_folder(path.parent)
         except OSError as error:
             self.discard(pending)
             raise SpoolFull("the spool cannot be written") from error
@@ -215,15 +216,7 @@ class Spool:
     def _make_shard(self, folder: Path) -> None:
         if not folder.exists():
             folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
-            _fsync_folder(self.store)
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync_folder(self.store)
 
 
 def _remove_if_unlocked(path: Path) -> bool:
