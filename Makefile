@@ -8,7 +8,7 @@ SCREENER_TEST_DATA ?= $(abspath ../shared/data)
 export SCREENER_TEST_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check lint types imports unit integration test-slow bench services clean
+.PHONY: help venv demo test check lint types imports unit integration test-slow bench services conformance clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -63,6 +63,9 @@ integration: $(VENV)/.full services ## integration tests alone
 
 test: $(VENV)/.full services check ## every gate and every test that is not slow
 	$(BIN)/pytest -m "not slow and not gpu"
+
+conformance: $(VENV)/.full services ## golden set and input matrix under every validator, with mutations
+	CI=1 $(BIN)/pytest -m conformance
 
 test-slow: $(VENV)/.full services ## the tests that take longer than a minute each
 	$(BIN)/pytest -m "slow and not gpu"

@@ -51,7 +51,7 @@ def complaints(file: Path, allowed_too: Iterable[str] = ()) -> list[str]:
     return [
         line
         for line in lines
-        if not any(one.matches("dciodvfy", line) for one in always)
+        if not any(one.match("dciodvfy", line) for one in always)
         and not any(re.fullmatch(pattern, line) for pattern in allowed_too)
     ]
 

@@ -18,10 +18,12 @@ class Condition(StrEnum):
     """When an entry of the list holds."""
 
     ALWAYS = "always"
-    #: A source in the folder carries the same Study Instance UID.
-    STUDY_UID_OF_SOURCE = "the study UID is the source's"
-    #: The attribute has the same value in both files once its character set is decoded.
-    EQUAL_WHEN_DECODED = "the values are equal once decoded"
+    #: The source has the same value; entries name the attribute in a group called `keyword`.
+    VALUE_OF_SOURCE = "the value is the source's own"
+    #: The attribute reads the same in both files: absent is empty, character sets are decoded.
+    READS_THE_SAME = "the values read the same"
+    #: What the source holds breaks its representation, and the result has less of it or none.
+    INVALID_IN_SOURCE = "the source holds no valid value"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,9 @@ class Allowance:
     reason: str
     condition: Condition = Condition.ALWAYS
 
-    def matches(self, validator: str, line: str) -> bool:
-        """Say whether the entry is about this line; its condition is checked elsewhere."""
-        return self.validator == validator and re.fullmatch(self.pattern, line) is not None
+    def match(self, validator: str, line: str) -> re.Match[str] | None:
+        """Match the entry with a line; its condition is checked elsewhere."""
+        return re.fullmatch(self.pattern, line) if self.validator == validator else None
 
 
 ALLOWANCES: Final = (
@@ -88,15 +90,29 @@ ALLOWANCES: Final = (
     ),
     Allowance(
         "dciodvfy",
-        r"Error - </StudyInstanceUID\(0020,000d\)> - Illegal root for UID = <.*>",
+        (
+            r"Error - <.*/(?P<keyword>StudyInstanceUID)\(0020,000d\)(\[1\])?>"
+            r" - (Illegal root for UID|Value invalid for this VR \[UI\]) = .*"
+        ),
         "The archive knows the study by this UID; with another one the result would be elsewhere.",
-        Condition.STUDY_UID_OF_SOURCE,
+        Condition.VALUE_OF_SOURCE,
     ),
     Allowance(
         "dciodvfy",
-        r"Error - </StudyInstanceUID\(0020,000d\)\[1\]> - Value invalid for this VR \[UI\] = .*",
-        "The archive knows the study by this UID; with another one the result would be elsewhere.",
-        Condition.STUDY_UID_OF_SOURCE,
+        (
+            r"Error - <.*/(?P<keyword>PatientName|PatientID|StudyID|AccessionNumber)"
+            r"\([0-9a-f,]{9}\)\[1\]> - Value invalid for this VR \[\w\w\] = .*"
+        ),
+        "The archive matches on this value, so the result repeats it as the source has it.",
+        Condition.VALUE_OF_SOURCE,
+    ),
+    Allowance(
+        "dciodvfy",
+        (
+            r"Warning - </Laterality\(0020,0060\)> - is only permitted to be empty when actually"
+            r" unknown; .*"
+        ),
+        "A picture of a study that was not analysed may show any part of the body: it is unknown.",
     ),
     Allowance(
         "dcentvfy",
@@ -117,7 +133,23 @@ ALLOWANCES: Final = (
         "dcentvfy",
         r"Error - String attribute has different value - Element=<\w+> .*",
         "The validator compares bytes; results are UTF-8 whatever the source declares.",
-        Condition.EQUAL_WHEN_DECODED,
+        Condition.READS_THE_SAME,
+    ),
+    Allowance(
+        "dcentvfy",
+        r"Warning - Attribute present in one instance but not the other - Element=<\w+> .*",
+        "The source lacks the attribute; results must have it and leave it empty (Type 2).",
+        Condition.READS_THE_SAME,
+    ),
+    Allowance(
+        "dcentvfy",
+        (
+            r"(Warning - Attribute present in one instance but not the other"
+            r"|Warning - Attribute is empty \(zero length\) in one instance .*"
+            r"|Error - String attribute has different value) - Element=<\w+> .*"
+        ),
+        "The value of the source breaks its representation; results leave it out or shorten it.",
+        Condition.INVALID_IN_SOURCE,
     ),
     Allowance(
         "dsrdump",
@@ -128,5 +160,16 @@ ALLOWANCES: Final = (
         "dsrdump",
         r"W: Check for template constraints not yet supported",
         "DCMTK says so of every key object selection: it has no check that could fail.",
+    ),
+    Allowance(
+        "dsrdump",
+        r"W: (?P<keyword>StudyInstanceUID) \(0020,000d\) violates .*",
+        "The archive knows the study by this UID; with another one the result would be elsewhere.",
+        Condition.VALUE_OF_SOURCE,
+    ),
+    Allowance(
+        "dcmpschk",
+        r"W: (Testing: .*|Test passed\.?)",
+        "The name of the file, and the verdict that all is well.",
     ),
 )

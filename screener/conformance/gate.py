@@ -86,6 +86,8 @@ class _Gate:
             yield from self._ask_about_study(uid)
 
     def notes(self) -> Iterator[str]:
+        for name in self.objects.unread_sources:
+            yield f"{name}: this source cannot be read and was not compared"
         held = {one.sop_instance_uid for one in self.objects.results}
         for report in (one for one in self.objects.results if one.is_measurement_report):
             n_sources = len(self.objects.sources_of(report))
@@ -163,8 +165,11 @@ class _Gate:
 def _cited_segmentations(report: DicomObject) -> set[str]:
     if not report.is_measurement_report:
         return set()
-    cited = map(value_of, find(report.dataset, "121191"))
-    return {str(item.get("ReferencedSOPInstanceUID") or "") for item in cited}
+    try:
+        cited = [value_of(item) for item in find(report.dataset, "121191")]
+        return {str(item.get("ReferencedSOPInstanceUID") or "") for item in cited}
+    except PARSE_ERRORS:
+        return set()  # the rules say that the tree cannot be read
 
 
 def _missing_sources(one: DicomObject, sources: tuple[DicomObject, ...]) -> list[str]:

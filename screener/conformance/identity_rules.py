@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from pydicom.config import RAISE
+from pydicom.valuerep import validate_value
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -44,6 +47,15 @@ def text_violations(result: Dataset, sources: Sequence[Dataset]) -> list[str]:
 def is_same(one: Dataset, other: Dataset, keyword: str) -> bool:
     """Say whether two data sets have the same text in an attribute; absent equals empty."""
     return _plain(one.get(keyword)) == _plain(other.get(keyword))
+
+
+def is_valid_text(value_representation: str, text: str) -> bool:
+    """Say whether a text is a value that its representation allows (PS3.5 6.2)."""
+    try:
+        validate_value(value_representation, text, RAISE)
+    except ValueError:
+        return False
+    return True
 
 
 def _plain(value: Any) -> str:

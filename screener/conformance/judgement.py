@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from screener.conformance.allowances import ALLOWANCES, Condition
-from screener.conformance.identity_rules import is_same
+from screener.conformance.identity_rules import is_same, is_valid_text
 from screener.conformance.verdict import Check, CheckState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from pydicom import Dataset
 
     from screener.conformance.allowances import Allowance
     from screener.conformance.objects import DicomObject
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 _COMPARISON: Final = re.compile(
     r".* Element=<(?P<keyword>\w+)> .*for file <(?P<one>.+?)> versus <(?P<other>.+?)>( Value .*)?"
 )
+#: Values of Patient's Sex (PS3.3 C.7.1.1).
+_SEXES: Final = frozenset({"", "M", "F", "O"})
 
 
 def judge(
@@ -51,33 +56,63 @@ def _find_allowance(
     validator: str, remark: str, results: Sequence[DicomObject], sources: Sequence[DicomObject]
 ) -> Allowance | None:
     for entry in ALLOWANCES:
-        if entry.matches(validator, remark) and _holds(entry, remark, results, sources):
+        found = entry.match(validator, remark)
+        if found and _holds(entry.condition, found, results, sources):
             return entry
     return None
 
 
 def _holds(
-    entry: Allowance, remark: str, results: Sequence[DicomObject], sources: Sequence[DicomObject]
+    condition: Condition,
+    found: re.Match[str],
+    results: Sequence[DicomObject],
+    sources: Sequence[DicomObject],
 ) -> bool:
-    match entry.condition:
+    match condition:
         case Condition.ALWAYS:
             return True
-        case Condition.STUDY_UID_OF_SOURCE:
-            known = {one.study_instance_uid for one in sources}
-            return bool(results) and {one.study_instance_uid for one in results} <= known
-        case Condition.EQUAL_WHEN_DECODED:
-            return _is_equal_when_decoded(remark, (*results, *sources))
+        case Condition.VALUE_OF_SOURCE:
+            return all(
+                any(is_same(one.dataset, other.dataset, found["keyword"]) for other in sources)
+                for one in results
+            )
+        case Condition.READS_THE_SAME:
+            pair = _compared(found[0], results, sources)
+            return pair is not None and is_same(pair.result, pair.source, pair.keyword)
+        case Condition.INVALID_IN_SOURCE:
+            pair = _compared(found[0], results, sources)
+            return pair is not None and _is_shortened(pair)
 
 
-def _is_equal_when_decoded(remark: str, objects: Sequence[DicomObject]) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """What dcentvfy compared."""
+
+    keyword: str
+    result: Dataset
+    source: Dataset
+
+
+def _compared(
+    remark: str, results: Sequence[DicomObject], sources: Sequence[DicomObject]
+) -> _Pair | None:
     found = _COMPARISON.fullmatch(remark)
     if found is None:
+        return None
+    paths = (found["one"], found["other"])
+    ours = [one for one in results if str(one.path) in paths]
+    theirs = [one for one in sources if str(one.path) in paths]
+    if len(ours) != 1 or len(theirs) != 1:
+        return None
+    return _Pair(found["keyword"], ours[0].dataset, theirs[0].dataset)
+
+
+def _is_shortened(pair: _Pair) -> bool:
+    """Whether the source's value is invalid and the result's is the start of it, or nothing."""
+    if pair.keyword not in pair.source:
         return False
-    by_path = {str(one.path): one for one in objects}
-    pair = [by_path.get(found[name]) for name in ("one", "other")]
-    if pair[0] is None or pair[1] is None:
-        return False
-    one, other = pair[0].dataset, pair[1].dataset
-    keyword = found["keyword"]
-    has_other_characters = one.get("SpecificCharacterSet") != other.get("SpecificCharacterSet")
-    return has_other_characters and keyword in one and is_same(one, other, keyword)
+    said = str(pair.source[pair.keyword].value)
+    is_valid = is_valid_text(pair.source[pair.keyword].VR, said)
+    if pair.keyword == "PatientSex":
+        is_valid = is_valid and said in _SEXES
+    return not is_valid and said.startswith(str(pair.result.get(pair.keyword) or ""))

@@ -55,6 +55,14 @@ _SOURCE_KEYWORDS: Final = (
     "StudyDescription",
     "AccessionNumber",
     "ReferringPhysicianName",
+    "IssuerOfPatientID",
+    "OtherPatientIDs",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "PatientComments",
+    "EthnicGroup",
+    "AdmittingDiagnosesDescription",
 )
 
 
@@ -98,6 +106,7 @@ class FolderObjects:
     results: tuple[DicomObject, ...]
     sources: tuple[DicomObject, ...]
     unreadable: tuple[tuple[str, str], ...]  #: name of a DICOM file and why it is no instance
+    unread_sources: tuple[str, ...]  #: names of sources whose identity cannot be read
     n_ignored: int  #: files that are no DICOM, and copies
 
     def sources_of(self, result: DicomObject) -> tuple[DicomObject, ...]:
@@ -124,13 +133,17 @@ def read_objects(folder: Path) -> FolderObjects:
     n_ignored = len(contents.ignored) - len(unreadable)
     results: list[DicomObject] = []
     sources: list[DicomObject] = []
+    unread_sources: list[str] = []
     for instance in (one for study in contents.studies for one in study.instances):
         is_result = _is_result(instance.sop_class_uid)
         try:
             dataset = _read(instance, is_result=is_result)
         except PARSE_ERRORS as error:
-            reason = f"cannot be parsed ({type(error).__name__})"
-            unreadable.append((_name(instance.path, root), reason))
+            name = _name(instance.path, root)
+            if is_result:
+                unreadable.append((name, f"cannot be parsed ({type(error).__name__})"))
+            else:
+                unread_sources.append(name)
             continue
         (results if is_result else sources).append(_object(instance, root, dataset))
     if not results and not unreadable:
@@ -139,7 +152,13 @@ def read_objects(folder: Path) -> FolderObjects:
             f"state, secondary capture, document) among {contents.n_files} files"
         )
     in_order = [tuple(sorted(one, key=lambda held: held.name)) for one in (results, sources)]
-    return FolderObjects(in_order[0], in_order[1], tuple(sorted(unreadable)), n_ignored)
+    return FolderObjects(
+        results=in_order[0],
+        sources=in_order[1],
+        unreadable=tuple(sorted(unreadable)),
+        unread_sources=tuple(sorted(unread_sources)),
+        n_ignored=n_ignored,
+    )
 
 
 def _is_result(sop_class_uid: str) -> bool:

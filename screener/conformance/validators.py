@@ -73,8 +73,12 @@ def _tid1500reader(program: Path, one: DicomObject) -> Sequence[str]:
         output = run_program(program, ("--inputDICOM", one.path, "--outputMetadata", written))
         if output.exit_code or not written.exists():
             return (f"exit code {output.exit_code}: {' | '.join(output.lines[-2:])}",)
-        metadata = json.loads(written.read_text(encoding="utf-8", errors="replace"))
-    read = sorted(str(group.get("TrackingIdentifier")) for group in metadata["Measurements"])
+        try:
+            metadata = json.loads(written.read_text(encoding="utf-8", errors="replace"))
+        except ValueError:
+            return ("writes no valid JSON",)
+    measured = metadata.get("Measurements") or []
+    read = sorted(str(group.get("TrackingIdentifier")) for group in measured)
     n_groups = len(find(one.dataset, "125007"))
     if len(read) != n_groups:
         return (f"reads {len(read)} of {n_groups} measurement groups",)
@@ -92,7 +96,10 @@ def _segimage2itkimage(program: Path, one: DicomObject) -> Sequence[str]:
         output = run_program(program, arguments)
         if output.exit_code:
             return (f"exit code {output.exit_code}: {' | '.join(output.lines[-2:])}",)
-        read = _count_voxels(Path(folder))
+        try:
+            read = _count_voxels(Path(folder))
+        except (OSError, ValueError, LookupError) as error:
+            return (f"writes what cannot be read ({type(error).__name__})",)
     return [
         f"segment {number}: reads {read.get(number)} voxels, there are {n_voxels}"
         for number, n_voxels in expected.items()
