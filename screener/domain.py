@@ -366,6 +366,7 @@ class ResultKind(StrEnum):
     OVERLAY = "overlay"  #: pictures for people, as a secondary capture
     ENCAPSULATED_PDF = "pdf"  #: the same on one sheet of paper
     PRESENTATION_STATE = "gsps"  #: outlines and words over the original slices
+    VIEWER_REPORT = "viewer-sr"  #: regions alone, for viewers that fail on the whole report
 
 
 @dataclass(frozen=True, slots=True)

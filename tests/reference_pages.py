@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer.main
 from pydantic import BaseModel
+from pydicom.uid import UID
 
 from screener.audit.events import PAYLOAD_KEYS, EventKind
 from screener.cli import app
 from screener.receive import contexts, status
+from screener.report.envelope import SERIES_NUMBERS, SOP_CLASSES
 from screener.settings import Settings
 from screener.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
@@ -233,6 +235,13 @@ def conformance_page() -> str:
                 (
                     (s.name, f"`{s.transfer_syntax_uid}`", "yes, flagged" if s.is_lossy else "no")
                     for s in contexts.ACCEPTED_SYNTAXES
+                ),
+            ),
+            "results": _table(
+                ("kind", "SOP class", "UID", "series number"),
+                (
+                    (f"`{kind}`", UID(uid).name, f"`{uid}`", str(SERIES_NUMBERS[kind]))
+                    for kind, uid in SOP_CLASSES.items()
                 ),
             ),
             "implementation": _table(

@@ -73,6 +73,7 @@ ACCEPTED_CLASSES: tuple[AcceptedClass, ...] = tuple(
         ("88.35", "Extensible SR", _COMPANION),
         ("88.59", "Key Object Selection Document", _COMPANION),
         ("88.67", "X-Ray Radiation Dose SR", _COMPANION),
+        ("104.1", "Encapsulated PDF", _COMPANION),
     )
 )
 

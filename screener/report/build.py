@@ -20,6 +20,7 @@ from screener.report.options import ReportOptions
 from screener.report.presentation import build_presentation, plan_presentation
 from screener.report.seg import build_segmentation, number_segments, why_no_segmentation
 from screener.report.sr import build_report
+from screener.report.viewer_sr import build_viewer_report, plan_regions
 
 if TYPE_CHECKING:
     from screener.domain import Screening, SpooledStudy
@@ -108,4 +109,12 @@ def _build_extras(
             envelope = make_envelope(screening, evidence, options, ResultKind.PRESENTATION_STATE)
             state = build_presentation(screening, evidence, envelope, plan)
             extras.append(encode(state, envelope))
+    if ResultKind.VIEWER_REPORT in options.kinds:
+        regions = plan_regions(screening, evidence, options)
+        if isinstance(regions, str):
+            left_out.append(f"No report of regions was written: {regions}.")
+        else:
+            envelope = make_envelope(screening, evidence, options, ResultKind.VIEWER_REPORT)
+            viewer = build_viewer_report(screening, evidence, envelope, options, regions)
+            extras.append(encode(viewer, envelope))
     return extras, tuple(left_out)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 from highdicom.sr import CodedConcept
 from pydicom import Dataset
 from pydicom.tag import Tag
-from pydicom.uid import MultiFrameTrueColorSecondaryCaptureImageStorage
 from pydicom.valuerep import DA, DT, TM
 
 from screener.domain import Decision
@@ -40,9 +39,7 @@ def build_capture(
         The screening contradicts itself.
     """
     pictures = render_frames(screening, n_key_slices)
-    document = start_document(
-        evidence, envelope, MultiFrameTrueColorSecondaryCaptureImageStorage, "OT"
-    )
+    document = start_document(evidence, envelope, "OT")
     _describe(document, screening, envelope)
     document.SamplesPerPixel = 3
     document.PhotometricInterpretation = "RGB"

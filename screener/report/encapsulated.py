@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from highdicom.sr import CodedConcept
 from pydicom import Dataset
-from pydicom.uid import EncapsulatedPDFStorage
 from pydicom.valuerep import DA, DT, TM
 
 from screener.report import codes
@@ -33,7 +32,7 @@ def build_encapsulated_pdf(
         The screening contradicts itself.
     """
     paper = render_paper(screening)
-    document = start_document(evidence, envelope, EncapsulatedPDFStorage, "DOC")
+    document = start_document(evidence, envelope, "DOC")
     document.ConversionType = "WSD"
     document.ContentDate = DA(envelope.at.date())
     document.ContentTime = TM(envelope.at.time())

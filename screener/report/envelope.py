@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from highdicom import SOPClass
 from pydicom import config, dcmwrite
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    Comprehensive3DSRStorage,
+    EncapsulatedPDFStorage,
+    ExplicitVRLittleEndian,
+    GrayscaleSoftcopyPresentationStateStorage,
+    KeyObjectSelectionDocumentStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
 from pydicom.valuerep import DA, DT, TM
 
 from screener.domain import ResultKind, ResultObject
@@ -43,6 +52,17 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+#: SOP class of each kind, as the defaults of a site make it.
+SOP_CLASSES: Final[dict[ResultKind, str]] = {
+    ResultKind.STRUCTURED_REPORT: Comprehensive3DSRStorage,
+    ResultKind.SEGMENTATION: SegmentationStorage,
+    ResultKind.KEY_OBJECT_SELECTION: KeyObjectSelectionDocumentStorage,
+    ResultKind.OVERLAY: MultiFrameTrueColorSecondaryCaptureImageStorage,
+    ResultKind.ENCAPSULATED_PDF: EncapsulatedPDFStorage,
+    ResultKind.PRESENTATION_STATE: GrayscaleSoftcopyPresentationStateStorage,
+    ResultKind.VIEWER_REPORT: Comprehensive3DSRStorage,
+}
+
 #: Series Number (0020,0011) of each kind: high, so that results sort behind the images.
 SERIES_NUMBERS: Final[dict[ResultKind, int]] = {
     ResultKind.STRUCTURED_REPORT: 9000,
@@ -51,6 +71,7 @@ SERIES_NUMBERS: Final[dict[ResultKind, int]] = {
     ResultKind.OVERLAY: 9003,
     ResultKind.PRESENTATION_STATE: 9004,
     ResultKind.ENCAPSULATED_PDF: 9006,
+    ResultKind.VIEWER_REPORT: 9007,
 }
 
 #: What follows the product name in Series Description (0008,103E): AI and unverified, always.
@@ -60,7 +81,8 @@ SERIES_DESCRIPTIONS: Final[dict[ResultKind, str]] = {
     ResultKind.KEY_OBJECT_SELECTION: "key images (AI)",
     ResultKind.OVERLAY: "overlay (AI, not for diagnosis)",
     ResultKind.ENCAPSULATED_PDF: "page (AI, not for diagnosis)",
-    ResultKind.PRESENTATION_STATE: "annotations (AI, not for diagnosis)",
+    ResultKind.PRESENTATION_STATE: "marks (AI, not for diagnosis)",
+    ResultKind.VIEWER_REPORT: "regions (AI, unverified)",
 }
 
 #: Offsets that Timezone Offset From UTC allows (PS3.3 C.12.1.1.8).
@@ -122,9 +144,7 @@ def make_envelope(
     )
 
 
-def start_document(
-    evidence: StudyEvidence, envelope: Envelope, sop_class_uid: str, modality: str
-) -> SOPClass:
+def start_document(evidence: StudyEvidence, envelope: Envelope, modality: str) -> SOPClass:
     """Start an object without a class in highdicom: patient, study, series, equipment.
 
     Content Date and Time are left to the caller, since some objects have none.
@@ -135,7 +155,7 @@ def start_document(
     del arguments["content_date"], arguments["content_time"]
     document = SOPClass(
         study_instance_uid=header.StudyInstanceUID,
-        sop_class_uid=sop_class_uid,
+        sop_class_uid=SOP_CLASSES[envelope.kind],
         modality=modality,
         **arguments,
     )

@@ -106,7 +106,7 @@ def class_groups(
                 finding_type=concept,
                 finding_sites=[FindingSite(anatomic_location=codes.LUNG)],
                 algorithm_id=identification,
-                measurements=[_certainty(certainty)],
+                measurements=[certainty_of(certainty)],
             )
         )
     return groups
@@ -184,6 +184,14 @@ def describe_slice(volume: Volume, slice_index: int) -> str:
     )
 
 
+def track_slice(screening: Screening, volume: Volume, slice_index: int) -> TrackingIdentifier:
+    """Track the finding on a slice through every report of the study."""
+    source = volume.slices[slice_index]
+    # The position, not the index: late slices must not rename the finding of an earlier run.
+    concept = f"slice {source.instance.series_instance_uid} {source.position_mm}"
+    return _track(screening, concept, describe_slice(volume, slice_index))
+
+
 def _slice_group(
     screening: Screening,
     volume: Volume,
@@ -191,10 +199,7 @@ def _slice_group(
     algorithm: Algorithm,
     evidence: StudyEvidence,
 ) -> MeasurementsAndQualitativeEvaluations:
-    words = describe_slice(volume, affected.slice_index)
     source = volume.slices[affected.slice_index]
-    # The position, not the index: late slices must not rename the finding of an earlier run.
-    concept = f"slice {source.instance.series_instance_uid} {source.position_mm}"
     reference = evidence.cite(source)
     images = None
     if reference is not None:
@@ -206,13 +211,13 @@ def _slice_group(
             )
         ]
     return MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=_track(screening, concept, words),
+        tracking_identifier=track_slice(screening, volume, affected.slice_index),
         finding_category=codes.DISEASE,
         finding_type=codes.PATIENT_CLASSES[affected.patient_class],
         finding_sites=[FindingSite(anatomic_location=codes.LUNG)],
         algorithm_id=tree_identification(algorithm),
         source_images=images,
-        measurements=[_certainty(affected.probability)],
+        measurements=[certainty_of(affected.probability)],
     )
 
 
@@ -258,7 +263,8 @@ def _quality(screening: Screening) -> list[QualitativeEvaluation]:
     return [QualitativeEvaluation(codes.IMAGING_SERIES_QUALITY, value)]
 
 
-def _certainty(probability: float) -> Measurement:
+def certainty_of(probability: float) -> Measurement:
+    """Write a share of 0 to 1 as Certainty of Finding in percent."""
     return Measurement(codes.CERTAINTY_OF_FINDING, percent(probability), codes.PERCENT)
 
 

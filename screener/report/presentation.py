@@ -12,7 +12,6 @@ import numpy as np
 from highdicom.color import CIELabColor
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
 from pydicom.valuerep import DA, DT, TM, DSfloat
 
 from screener.domain import LEFT_LUNG, RIGHT_LUNG, Decision
@@ -95,7 +94,7 @@ def build_presentation(
     screening: Screening, evidence: StudyEvidence, envelope: Envelope, plan: PresentationPlan
 ) -> SOPClass:
     """Write the presentation state of a run."""
-    document = start_document(evidence, envelope, GrayscaleSoftcopyPresentationStateStorage, "PR")
+    document = start_document(evidence, envelope, "PR")
     for item in document.ContributingEquipmentSequence:
         # In local time like all its other times: dcmpschk 3.6.7 takes no offset in a DT.
         item.ContributionDateTime = DT(envelope.at.replace(tzinfo=None))

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from screener.domain import PredecessorReport, Screening
     from screener.report.algorithms import Algorithm
     from screener.report.envelope import Envelope
-    from screener.report.evidence import InstanceReference, StudyEvidence
+    from screener.report.evidence import InstanceReference, SliceReference, StudyEvidence
     from screener.report.options import ReportOptions
     from screener.report.seg import LungSegments
 
@@ -79,8 +79,8 @@ def build_report(
     """
     shortfall = _find_shortfall(screening, options)
     content = MeasurementReport(
-        observation_context=_observer(envelope.algorithms, envelope),
-        procedure_reported=_procedure(screening, evidence),
+        observation_context=describe_observer(envelope.algorithms, envelope),
+        procedure_reported=name_procedure(screening, evidence),
         imaging_measurements=[
             summary_group(
                 screening,
@@ -92,22 +92,45 @@ def build_report(
             *slice_groups(screening, envelope.algorithms, evidence, options.maximum_slice_groups),
         ],
     )
-    _insert_image_library(content, screening, evidence, options.n_key_slices)
-    _append_evaluations(content, screening)
+    insert_image_library(content, cite_key_slices(screening, evidence, options.n_key_slices))
+    append_evaluations(content, screening)
+    document = write_document(
+        content,
+        evidence,
+        envelope,
+        options,
+        segments=segments,
+        is_complete=shortfall is None,
+        predecessor=screening.run.predecessor,
+    )
+    if shortfall is not None:
+        document.CompletionFlagDescription = "No lung segmentation object; see the comments"
+    return document
+
+
+def write_document(
+    content: MeasurementReport,
+    evidence: StudyEvidence,
+    envelope: Envelope,
+    options: ReportOptions,
+    *,
+    segments: LungSegments | None = None,
+    is_complete: bool = True,
+    predecessor: PredecessorReport | None = None,
+) -> ReportDocument:
+    """Write a tree as a document of the class that the site chose."""
     document = _CLASSES[options.report_class](
         evidence=_inheritance(evidence, segments),
         content=content[0],
-        is_complete=shortfall is None,
+        is_complete=is_complete,
         is_verified=False,
         is_final=False,
-        previous_versions=_predecessors(screening.run.predecessor),
+        previous_versions=_predecessors(predecessor),
         requested_procedures=_requests(evidence.header),
         coding_schemes=[_private_scheme(options)],
         content_qualification=options.content_qualification.value,
         **envelope.arguments,
     )
-    if shortfall is not None:
-        document.CompletionFlagDescription = "No lung segmentation object; see the comments"
     cited = [*evidence.instances, *([segments.reference] if segments is not None else [])]
     document.CurrentRequestedProcedureEvidenceSequence = _list_evidence(
         evidence.header.StudyInstanceUID, cited
@@ -161,7 +184,8 @@ def _comments(
     return tuple(texts)
 
 
-def _observer(algorithms: tuple[Algorithm, ...], envelope: Envelope) -> ObservationContext:
+def describe_observer(algorithms: tuple[Algorithm, ...], envelope: Envelope) -> ObservationContext:
+    """Name the product as the observer (TID 1002, 1004)."""
     product = product_of(algorithms)
     attributes = DeviceObserverIdentifyingAttributes(
         uid=product.device_uid,
@@ -178,7 +202,7 @@ def _observer(algorithms: tuple[Algorithm, ...], envelope: Envelope) -> Observat
     )
 
 
-def _procedure(screening: Screening, evidence: StudyEvidence) -> CodedConcept | Code:
+def name_procedure(screening: Screening, evidence: StudyEvidence) -> CodedConcept | Code:
     """Name the imaging procedure: the source's own code, else what we know of it."""
     for item in evidence.header.get("ProcedureCodeSequence", []):
         if item.get("CodeValue") and item.get("CodingSchemeDesignator") and item.get("CodeMeaning"):
@@ -188,10 +212,8 @@ def _procedure(screening: Screening, evidence: StudyEvidence) -> CodedConcept | 
     return codes.PROCEDURES_BY_MODALITY.get(evidence.modality, codes.IMAGING_PROCEDURE)
 
 
-def _insert_image_library(
-    content: MeasurementReport, screening: Screening, evidence: StudyEvidence, n_most: int
-) -> None:
-    """List the key slices before the measurements (TID 1600).
+def insert_image_library(content: MeasurementReport, references: Iterable[SliceReference]) -> None:
+    """List slices before the measurements (TID 1600).
 
     Only references: highdicom's entries repeat up to fifteen descriptors per image and cannot be
     made for multi-frame sources.
@@ -204,7 +226,7 @@ def _insert_image_library(
             referenced_frame_numbers=reference.frame_numbers,
             relationship_type=RelationshipTypeValues.CONTAINS,
         )
-        for reference in cite_key_slices(screening, evidence, n_most)
+        for reference in references
     ]
     if not images:
         return
@@ -222,7 +244,7 @@ def _insert_image_library(
     tree.insert(len(tree) - 1, library)
 
 
-def _append_evaluations(content: MeasurementReport, screening: Screening) -> None:
+def append_evaluations(content: MeasurementReport, screening: Screening) -> None:
     """Say the result of the study at the root too (TID 1500 row 12), where viewers look for it."""
     container = ContainerContentItem(
         name=codes.QUALITATIVE_EVALUATIONS, relationship_type=RelationshipTypeValues.CONTAINS

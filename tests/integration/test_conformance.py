@@ -35,6 +35,7 @@ from screener.domain import (
     SpooledStudy,
 )
 from screener.report import Charset, ReportClass, ReportOptions, build_results
+from screener.report.envelope import SOP_CLASSES
 from tests.conformance_gate import complaints, read_by_dcmqi, read_segments_by_dcmqi, run
 from tests.report_factories import (
     STARTED_AT,
@@ -104,6 +105,8 @@ def write_results(
     folder.mkdir(exist_ok=True)
     files = {}
     for result in build_results(screening, study, options):
+        if options is EVERY_KIND:
+            assert result.sop_class_uid == SOP_CLASSES[result.kind]
         files[result.kind] = folder / f"{result.kind.value}.dcm"
         files[result.kind].write_bytes(result.encoded)
     return Written(screening, study, files)
@@ -188,7 +191,14 @@ def test_results_keep_our_rules(phantom_results: Callable[..., Written], name: s
     assert violations(report, segmentation) == []
 
 
-@pytest.mark.parametrize("kind", [ResultKind.STRUCTURED_REPORT, ResultKind.KEY_OBJECT_SELECTION])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        ResultKind.STRUCTURED_REPORT,
+        ResultKind.KEY_OBJECT_SELECTION,
+        ResultKind.VIEWER_REPORT,
+    ],
+)
 def test_documents_are_read_by_dcmtk(
     phantom_results: Callable[..., Written], kind: ResultKind
 ) -> None:
@@ -236,6 +246,18 @@ def test_report_is_read_by_dcmqi(phantom_results: Callable[..., Written], tmp_pa
     assert float(certainty["value"]) == 91.0
     assert metadata["VerificationFlag"] == "UNVERIFIED"
     assert metadata["CompletionFlag"] == "COMPLETE"
+
+
+def test_regions_are_read_by_dcmqi(phantom_results: Callable[..., Written], tmp_path: Path) -> None:
+    """An independent reader finds a group with its certainty for every affected slice."""
+    written = phantom_results(CONFORMANT)
+    metadata = read_by_dcmqi(written.files[ResultKind.VIEWER_REPORT], tmp_path)
+    n_affected = SPEC.n_slices // 2 - SPEC.n_slices // 3
+    assert len(metadata["Measurements"]) == n_affected
+    for group in metadata["Measurements"]:
+        [item] = group["measurementItems"]
+        assert 70.0 <= float(item["value"]) < 73.0
+    assert violations(written.read(ResultKind.VIEWER_REPORT)) == []
 
 
 @pytest.mark.parametrize("name", ["conformant", "reversed", "legacy-converted"])

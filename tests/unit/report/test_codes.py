@@ -21,7 +21,8 @@ def test_concept_fits_its_value_representations(concept: Code) -> None:
     """Code Value and designator are SH, Code Meaning is LO; retired schemes never appear."""
     assert 0 < len(concept.value) <= 16
     assert 0 < len(concept.meaning) <= 64
-    assert concept.scheme_designator in {"DCM", "SCT", "UCUM", "LN", codes.PRIVATE_SCHEME}
+    standard = {"DCM", "SCT", "UCUM", "LN", "RADLEX", "UMLS"}
+    assert concept.scheme_designator in {*standard, codes.PRIVATE_SCHEME}
 
 
 def test_private_scheme_is_marked_as_private() -> None:
