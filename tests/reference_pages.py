@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer.main
 from pydantic import BaseModel
-from pydicom.uid import UID
 
 from screener.audit.events import PAYLOAD_KEYS, EventKind
 from screener.cli import app
+from screener.conformance import ALLOWANCES
 from screener.receive import contexts, status
-from screener.report.envelope import SERIES_NUMBERS, SOP_CLASSES
 from screener.settings import Settings
 from screener.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from tests import conformance_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -237,11 +237,19 @@ def conformance_page() -> str:
                     for s in contexts.ACCEPTED_SYNTAXES
                 ),
             ),
-            "results": _table(
-                ("kind", "SOP class", "UID", "series number"),
+            "created": _table(
+                ("setting", "SOP class", "UID", "modality", "series number and description"),
+                conformance_tables.created_rows(),
+            ),
+            "attributes": _table(
+                ("attribute", "tag", "in", "value"), conformance_tables.attribute_rows()
+            ),
+            "codes": _table(("scheme", "value", "meaning"), conformance_tables.code_rows()),
+            "allowances": _table(
+                ("validator", "remark", "holds", "reason"),
                 (
-                    (f"`{kind}`", UID(uid).name, f"`{uid}`", str(SERIES_NUMBERS[kind]))
-                    for kind, uid in SOP_CLASSES.items()
+                    (a.validator, _as_code(a.pattern), a.condition.value, a.reason)
+                    for a in ALLOWANCES
                 ),
             ),
             "implementation": _table(
@@ -259,6 +267,11 @@ def events_page() -> str:
     """Give docs/reference/audit-events.md with the table of what each event may say."""
     rows = ((f"`{kind}`", _keys(PAYLOAD_KEYS[kind])) for kind in EventKind)
     return _filled(REFERENCE / "audit-events.md", {"keys": _table(("event", "may say"), rows)})
+
+
+def _as_code(pattern: str) -> str:
+    """Give a regular expression as code inside a table."""
+    return "`" + pattern.replace("|", "\\|") + "`"
 
 
 _ROLES = {

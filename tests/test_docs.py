@@ -121,10 +121,27 @@ def test_page_has_every_table(page: str) -> None:
     assert (
         set(names)
         == {
-            "conformance": {"statuses", "classes", "syntaxes", "implementation"},
+            "conformance": {
+                "statuses",
+                "classes",
+                "syntaxes",
+                "implementation",
+                "created",
+                "attributes",
+                "codes",
+                "allowances",
+            },
             "audit-events": {"keys"},
         }[page]
     )
+
+
+def test_conformance_statement_keeps_the_order_of_the_standard() -> None:
+    """PS3.2 Annex N prescribes content and organisation."""
+    text = text_of("docs/reference/conformance.md")
+    assert re.findall(r"^## (\d|Annex [A-Z])[. ]", text, re.MULTILINE) == [
+        *"12345678", "Annex A", "Annex B", "Annex C", "Annex D",
+    ]  # fmt: skip
 
 
 def test_every_event_is_explained() -> None:
