@@ -103,11 +103,7 @@ def _frame(cited: SliceReference | None) -> Dataset:
 
 
 def _source(cited: SliceReference) -> Dataset:
-    source = Dataset()
-    source.ReferencedSOPClassUID = cited.instance.sop_class_uid
-    source.ReferencedSOPInstanceUID = cited.instance.sop_instance_uid
-    if cited.frame_number is not None:
-        source.ReferencedFrameNumber = cited.frame_number
+    source = cited.item()
     source.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(codes.SOURCE_FOR_PROCESSING)]
     return source
 

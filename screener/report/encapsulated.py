@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from highdicom.sr import CodedConcept
-from pydicom import Dataset
 from pydicom.valuerep import DA, DT, TM
 
 from screener.report import codes
@@ -46,7 +45,7 @@ def build_encapsulated_pdf(
     document.EncapsulatedDocumentLength = len(paper)
     # OB has an even length; the length above tells readers where the file ends.
     document.EncapsulatedDocument = paper + b"\0" * (len(paper) % 2)
-    sources = [_source(one) for one in _list_instances(screening, evidence, n_key_slices)]
+    sources = [one.item() for one in _list_instances(screening, evidence, n_key_slices)]
     if sources:
         document.SourceInstanceSequence = sources
     return document
@@ -58,10 +57,3 @@ def _list_instances(
     """List what the page shows; this module has no place for frame numbers."""
     cited = cite_key_slices(screening, evidence, n_key_slices)
     return tuple(dict.fromkeys(one.instance for one in cited))
-
-
-def _source(instance: InstanceReference) -> Dataset:
-    source = Dataset()
-    source.ReferencedSOPClassUID = instance.sop_class_uid
-    source.ReferencedSOPInstanceUID = instance.sop_instance_uid
-    return source

@@ -34,6 +34,13 @@ class InstanceReference:
     sop_class_uid: str
     sop_instance_uid: str
 
+    def item(self) -> Dataset:
+        """Write it as an item of a reference sequence (PS3.3 10.8, 10.3)."""
+        item = Dataset()
+        item.ReferencedSOPClassUID = self.sop_class_uid
+        item.ReferencedSOPInstanceUID = self.sop_instance_uid
+        return item
+
 
 @dataclass(frozen=True, slots=True)
 class SliceReference:
@@ -46,6 +53,13 @@ class SliceReference:
     def frame_numbers(self) -> list[int] | None:
         """The frame as the list that Referenced Frame Number (0008,1160) is."""
         return None if self.frame_number is None else [self.frame_number]
+
+    def item(self) -> Dataset:
+        """Write it as an item of a reference sequence, with its frame where it has one."""
+        item = self.instance.item()
+        if self.frame_number is not None:
+            item.ReferencedFrameNumber = self.frame_number
+        return item
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,20 +137,11 @@ def _rescale_of(source: SliceSource) -> Rescale | None:
     return None
 
 
-def _image(one: AnnotatedSlice) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID = one.reference.instance.sop_class_uid
-    item.ReferencedSOPInstanceUID = one.reference.instance.sop_instance_uid
-    if one.reference.frame_number is not None:
-        item.ReferencedFrameNumber = one.reference.frame_number
-    return item
-
-
 def _series(plan: PresentationPlan) -> Dataset:
     """List the images this applies to, frames of one instance in one item."""
     images: dict[str, Dataset] = {}
     for one in plan.slices:
-        image = images.setdefault(one.reference.instance.sop_instance_uid, _image(one))
+        image = images.setdefault(one.reference.instance.sop_instance_uid, one.reference.item())
         number = one.reference.frame_number
         if number is not None:
             numbers = image.get("ReferencedFrameNumber", [])
@@ -197,7 +188,7 @@ def _annotations(screening: Screening, lungs: LungMask, one: AnnotatedSlice) -> 
 
 def _annotation(one: AnnotatedSlice, layer: str) -> Dataset:
     item = Dataset()
-    item.ReferencedImageSequence = [_image(one)]
+    item.ReferencedImageSequence = [one.reference.item()]
     item.GraphicLayer = layer
     return item
 

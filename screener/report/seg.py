@@ -239,15 +239,8 @@ def _cite_series(
         return
     series = Dataset()
     series.SeriesInstanceUID = volume.series_instance_uid
-    series.ReferencedInstanceSequence = [_reference(instance) for instance in cited]
+    series.ReferencedInstanceSequence = [instance.item() for instance in cited]
     document.ReferencedSeriesSequence = [series]
-
-
-def _reference(instance: InstanceReference) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID = instance.sop_class_uid
-    item.ReferencedSOPInstanceUID = instance.sop_instance_uid
-    return item
 
 
 def _pin_dimensions(document: Segmentation, envelope: Envelope) -> None:
