@@ -169,7 +169,25 @@ ALLOWANCES: Final = (
     ),
     Allowance(
         "dcmpschk",
-        r"W: (Testing: .*|Test passed\.?)",
-        "The name of the file, and the verdict that all is well.",
+        (
+            r"Error: Attribute value does not conform to data type definition\. \|"
+            r" Affected attribute: (?P<keyword>PatientName|PatientID|StudyID|AccessionNumber) .*"
+        ),
+        "The validator knows no UTF-8; where the value itself is wrong the source has it so.",
+        Condition.VALUE_OF_SOURCE,
+    ),
+    Allowance(
+        "dcmpschk",
+        (
+            r"Error: Value Length too large\. \|.* # +\d+, 1"
+            r" (?P<keyword>PatientName|PatientID|StudyID|AccessionNumber)( \|.*)?"
+        ),
+        "The archive matches on this value, so the result repeats it as the source has it.",
+        Condition.VALUE_OF_SOURCE,
+    ),
+    Allowance(
+        "dcmpschk",
+        r"patientName absent or empty in presentation state",
+        "The source has no name; a result repeats that, and our own rule compares the two.",
     ),
 )

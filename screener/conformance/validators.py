@@ -59,6 +59,23 @@ def _dcmtk(program: Path, one: DicomObject) -> Sequence[str]:
     return _complaints(output)
 
 
+def _dcmpschk(program: Path, one: DicomObject) -> Sequence[str]:
+    """Give each complaint as one line; the verdict adds nothing where there are some."""
+    remarks: list[str] = []
+    is_new, verdict = True, "said nothing"
+    for line in run_program(program, (one.path,)).lines:
+        text = line.partition(":")[2].strip()
+        if not text or text.startswith("Test"):
+            is_new = True
+        elif is_new or text.startswith("Error:"):
+            remarks.append(text)
+            is_new = not text.startswith("Error:")
+        else:
+            remarks[-1] += f" | {text}"
+        verdict = text
+    return remarks if remarks or verdict.startswith("Test passed") else (verdict,)
+
+
 def _complaints(output: ProgramOutput) -> list[str]:
     """Give the lines that DCMTK marks, and the exit code where it says that there are some."""
     marked = [line for line in output.lines if line.startswith(("W:", "E:", "F:"))]
@@ -127,7 +144,7 @@ VALIDATORS: Final = (
     Validator("dciodvfy", "attributes and values of the information object", is_any, _dciodvfy),
     Validator("dcmdump", "encoding of the file", is_any, _dcmtk),
     Validator("dsrdump", "content tree of a report", lambda one: one.is_report, _dcmtk),
-    Validator("dcmpschk", "presentation state", lambda one: one.is_presentation_state, _dcmtk),
+    Validator("dcmpschk", "presentation state", lambda one: one.is_presentation_state, _dcmpschk),
     Validator(
         "tid1500reader",
         "measurement groups, read by another toolkit",

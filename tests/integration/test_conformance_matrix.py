@@ -518,6 +518,9 @@ MUTATIONS = {
         ResultKind.KEY_OBJECT_SELECTION, delete("ConceptNameCodeSequence"), "dciodvfy", "Concept"
     ),
     "broken-tree": Mutation(SR, change_tree("111012", "ValueType", "NOTHING"), "dsrdump", "E:"),
+    "no-date-of-marks": Mutation(
+        ResultKind.PRESENTATION_STATE, delete("PresentationCreationDate"), "dcmpschk", ""
+    ),
     "side-of-report": Mutation(SR, swap_sides_of_report, "rules", ""),
     "side-of-segments": Mutation(SEG, swap_sides_of_segments, "rules", "right lung lies"),
     "mirrored-segments": Mutation(SEG, mirror, "rules", "right lung lies"),
