@@ -49,9 +49,8 @@ def test_damper_forgets_the_oldest() -> None:
 def test_listener_is_closed_unless_peers_are_named() -> None:
     """Without peers nobody is let in; a named peer comes with its addresses."""
     closed = listener_settings(Settings())
-    opened = listener_settings(
-        Settings(peers=({"ae_title": "CT1", "addresses": ("10.1.0.0/16",)},))
-    )
+    scanner = PeerSettings(ae_title="CT1", addresses=("10.1.0.0/16",))
+    opened = listener_settings(Settings(peers=(scanner,)))
 
     assert not closed.is_open_to_all
     assert closed.peers == ()
