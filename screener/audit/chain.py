@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select, text, update
 
+from screener.audit.database import insert_if_absent
 from screener.audit.events import canonical_json
 from screener.audit.tables import Checkpoint, Event
 from screener.durable import sync_folder
@@ -220,12 +221,12 @@ def _write_checkpoint(database: Database, key: bytes, now: datetime, path: Path)
         "mac": checkpoint_mac(key, n_events, head_hash, at),
     }
     _append_durably(path, canonical_json(line) + "\n")
+    values = {"n_events": n_events, "head_hash": head_hash, "written_at": now}
     with database.begin() as session:
-        session.merge(
-            Checkpoint(
-                checkpoint_id=_POINTER_ID, n_events=n_events, head_hash=head_hash, written_at=now
-            )
-        )
+        is_first = insert_if_absent(session, Checkpoint, {"checkpoint_id": _POINTER_ID, **values})
+        if not is_first:  # two sealers may come here in either order: the pointer only advances
+            behind = (Checkpoint.checkpoint_id == _POINTER_ID) & (Checkpoint.n_events < n_events)
+            session.execute(update(Checkpoint).where(behind).values(**values))
 
 
 def _append_durably(path: Path, line: str) -> None:
