@@ -37,7 +37,8 @@ from screener.domain import (
     SpooledStudy,
     Volume,
 )
-from screener.pipeline import PIPELINE, Tools, screen_study, write_results
+from screener.journey import PIPELINE, Tools
+from screener.pipeline import screen_study, write_results
 from screener.settings import Settings, load_settings
 from screener.version import VERSION
 

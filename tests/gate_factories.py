@@ -14,7 +14,8 @@ from screener.assemble import read_folder
 from screener.classify import ClassifyRules
 from screener.conformance import Verdict, check_folder
 from screener.domain import ResultKind, VotePolicy, VoteRule
-from screener.pipeline import Tools, screen_study
+from screener.journey import Tools
+from screener.pipeline import screen_study
 from screener.report import ReportOptions, build_results
 from tests.chest_models import MeanHuClassifier, ThresholdSegmenter, chest_hu
 from tests.report_factories import STARTED_AT, ct_header, run_identity

@@ -15,7 +15,7 @@ from screener.logs import set_up_logs
 from screener.settings import load_settings
 
 if TYPE_CHECKING:
-    from screener.pipeline import Tools
+    from screener.journey import Tools
 
 
 @cache

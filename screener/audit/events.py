@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from screener.audit.plain import to_plain
 from screener.audit.tables import Event
-from screener.domain import (
+from screener.facts import (
     Fact,
     LungsSegmented,
     NotAnalysedBecause,
@@ -152,7 +152,7 @@ PAYLOAD_KEYS: Mapping[EventKind, frozenset[str]] = {
     EventKind.DAY_AUDITED: frozenset({"day", "is_clean", "content_digest"}),
     EventKind.CHAIN_VERIFIED: frozenset({"n_events", "n_checkpoints"}),
     EventKind.CHAIN_BROKEN: frozenset({"n_events", "n_checkpoints", "findings"}),
-    # The fields of a fact are its allow-list: facts are defined, and reviewed, in `domain`.
+    # The fields of a fact are its allow-list: facts are defined, and reviewed, in `screener.facts`.
     **{
         kind: frozenset(field.name for field in fields(fact)) for fact, kind in KIND_OF_FACT.items()
     },

@@ -24,15 +24,16 @@ from screener.daemon.result_store import store_results
 from screener.daemon.site import Site, destination_of, open_site, utc_now
 from screener.daemon.tools import open_tools, report_options, result_digest
 from screener.errors import LostClaim, Permanent, ScreenerError, Transient
+from screener.journey import PIPELINE
 from screener.logs import get_log, where_raised
-from screener.pipeline import PIPELINE, screen_study, write_results
+from screener.pipeline import screen_study, write_results
 from screener.version import VERSION
 
 if TYPE_CHECKING:
     import threading
 
     from screener.domain import RunIdentity
-    from screener.pipeline import Tools
+    from screener.journey import Tools
     from screener.settings import Settings
 
 

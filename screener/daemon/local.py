@@ -25,14 +25,15 @@ from screener.domain import (
     SpooledStudy,
 )
 from screener.errors import Permanent, WrongUse
-from screener.pipeline import PIPELINE, screen_study, write_results
+from screener.journey import PIPELINE
+from screener.pipeline import screen_study, write_results
 from screener.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from screener.pipeline import Tools
+    from screener.journey import Tools
     from screener.settings import Settings
 
 

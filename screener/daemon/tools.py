@@ -14,7 +14,7 @@ from models.session import LungSegmenter, Provider, SliceClassifier
 from screener.assemble.volume import DecodingRules
 from screener.domain import ModelIdentity, ResultKind
 from screener.errors import ModelFailure
-from screener.pipeline import Tools
+from screener.journey import Tools
 from screener.report import Charset, ContentQualification, ReportClass, ReportOptions
 
 if TYPE_CHECKING:

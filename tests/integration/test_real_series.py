@@ -36,7 +36,8 @@ from screener.domain import (
     VotePolicy,
     VoteRule,
 )
-from screener.pipeline import Tools, screen_study
+from screener.journey import Tools
+from screener.pipeline import screen_study
 from tests.ct_factories import RECEIVED_AT, instance, only_study, real_data, run_of
 
 pytestmark = pytest.mark.integration

@@ -14,24 +14,27 @@ from screener.classify import ClassifyRules
 from screener.domain import (
     Decision,
     DefectCode,
-    Fact,
-    LungsSegmented,
     NotAnalysed,
-    NotAnalysedBecause,
     NotAnalysedReason,
     PatientClass,
-    PatientDecided,
     Screening,
-    SeriesSelected,
-    SlicesClassified,
     SpooledStudy,
-    StudyAssembled,
-    VolumeAssembled,
     VotePolicy,
     VoteRule,
 )
 from screener.errors import ModelFailure
-from screener.pipeline import Tools, screen_study
+from screener.facts import (
+    Fact,
+    LungsSegmented,
+    NotAnalysedBecause,
+    PatientDecided,
+    SeriesSelected,
+    SlicesClassified,
+    StudyAssembled,
+    VolumeAssembled,
+)
+from screener.journey import Tools
+from screener.pipeline import screen_study
 from tests.chest_models import MeanHuClassifier, ThresholdSegmenter, chest_hu
 from tests.ct_factories import only_study, run_of, write_series
 

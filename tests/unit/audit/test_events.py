@@ -26,7 +26,8 @@ from screener.audit.events import (
 )
 from screener.audit.plain import to_plain
 from screener.audit.tables import Event
-from screener.domain import Fact, NotAnalysedBecause, NotAnalysedReason, RunState
+from screener.domain import NotAnalysedReason, RunState
+from screener.facts import Fact, NotAnalysedBecause
 from tests.audit_factories import NOW, make_decision
 
 if TYPE_CHECKING:

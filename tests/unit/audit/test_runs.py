@@ -15,15 +15,9 @@ from screener.audit.queries import run_status, study_status
 from screener.audit.results import finish_run
 from screener.audit.runs import mark_rung, request_reprocess, revive_runs, unrung_runs
 from screener.audit.story import why
-from screener.domain import (
-    LungsSegmented,
-    NotAnalysedReason,
-    ResultKind,
-    RunReason,
-    RunState,
-    SlicesClassified,
-)
+from screener.domain import NotAnalysedReason, ResultKind, RunReason, RunState
 from screener.errors import LostClaim, ReportError, WrongUse
+from screener.facts import LungsSegmented, SlicesClassified
 from tests.audit_factories import (
     LEASE_S,
     POLICY,
