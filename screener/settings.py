@@ -27,6 +27,9 @@ from pydantic_settings import (
 from screener.domain import ResultKind, VotePolicy, VoteRule
 from screener.errors import ConfigError
 
+#: Name of the embedded audit database in the data folder.
+SQLITE_FILE = "screener.sqlite3"
+
 #: Variable that names the settings file.
 SETTINGS_FILE_VARIABLE = "SCREENER_SETTINGS"
 
@@ -96,9 +99,18 @@ class PeerSettings(_Section):
 
     @model_validator(mode="after")
     def _check_query(self) -> PeerSettings:
-        if bool(self.query_host) != bool(self.query_port):
-            raise ValueError("query_host and query_port go together: give both, or neither")
+        if self.query_host and not self.query_port:
+            raise ValueError("query_host needs query_port: give both, or neither")
+        if self.query_port and not self.query_host and "/" in self.addresses[0]:
+            raise ValueError(
+                f"query_host: {self.addresses[0]} is a network; name the host to ask for counts"
+            )
         return self
+
+    @property
+    def query_address(self) -> str:
+        """Host that is asked for counts: the first address, unless another is named."""
+        return self.query_host or self.addresses[0]
 
 
 class SpoolSettings(_Section):
@@ -316,7 +328,7 @@ class Settings(BaseSettings):
     @property
     def database_url(self) -> str:
         """SQLAlchemy URL of the audit database."""
-        return self.database.url or f"sqlite:///{self.data_path / 'screener.sqlite3'}"
+        return self.database.url or f"sqlite:///{self.data_path / SQLITE_FILE}"
 
     @property
     def key_path(self) -> Path:
@@ -405,4 +417,4 @@ def _shown(key: str, value: object) -> str:
     return repr(value)
 
 
-__all__ = ["SETTINGS_FILE_VARIABLE", "Settings", "load_settings"]
+__all__ = ["SETTINGS_FILE_VARIABLE", "SQLITE_FILE", "Settings", "load_settings"]

@@ -21,6 +21,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import (
     ArgumentError,
+    DatabaseError,
     InterfaceError,
     InternalError,
     OperationalError,
@@ -174,7 +175,13 @@ def _make_engine(url: URL) -> Engine:
             pool_pre_ping=True,  # a server that restarted costs no error
             connect_args={"connect_timeout": CONNECT_TIMEOUT_S},
         )
-    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(str(url.database)).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError(
+            f"database.url: {folder} cannot be a folder ({error.strerror}); name another"
+        ) from error
     engine = create_engine(
         url,
         hide_parameters=True,
@@ -207,6 +214,12 @@ def _translated() -> Iterator[None]:
         yield
     except _UNAVAILABLE as error:
         raise DatabaseUnavailable(f"audit database: {_one_line(error)}") from error
+    except DatabaseError as error:
+        if type(error) is not DatabaseError:  # a broken rule is a mistake of ours
+            raise
+        raise DatabaseUnavailable(
+            f"audit database: {_one_line(error)}; restore a backup or name another file"
+        ) from error
 
 
 def _one_line(error: Exception) -> str:

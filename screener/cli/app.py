@@ -13,8 +13,8 @@ from typer.exceptions import TyperException
 from screener.cli import audit_commands, conformance_commands, node_commands, study_commands
 from screener.cli.output import EXIT_FAILED, EXIT_WRONG_USE, print_note
 from screener.errors import ConfigError, ScreenerError, WrongUse
-from screener.logs import get_log, where_raised
-from screener.settings import SETTINGS_FILE_VARIABLE
+from screener.logs import get_log, set_up_logs, where_raised
+from screener.settings import SETTINGS_FILE_VARIABLE, LogSettings
 from screener.version import VERSION
 
 app = typer.Typer(
@@ -59,6 +59,7 @@ conformance_commands.add_to(app)
 
 def main() -> None:
     """Run the command line; the one place where an unexpected error becomes an exit code."""
+    set_up_logs(LogSettings())  # until the settings are read
     try:
         code = app(standalone_mode=False)
     except (ConfigError, WrongUse) as error:
@@ -68,7 +69,8 @@ def main() -> None:
         print_note(f"screener: {error}")
         sys.exit(EXIT_FAILED)
     except TyperException as error:
-        print_note(f"screener: {error.format_message()} (see `screener --help`)")
+        if error.format_message():  # empty where help was shown instead
+            print_note(f"screener: {error.format_message()} (see `screener --help`)")
         sys.exit(EXIT_WRONG_USE)
     except (KeyboardInterrupt, typer.Abort):
         print_note("screener: interrupted")

@@ -65,7 +65,7 @@ def screen(
 def reprocess(
     study_uid: StudyUid,
     wait_s: Annotated[
-        float, typer.Option("--wait", help="Wait so many seconds for the new report.")
+        float, typer.Option("--wait", min=0, help="Wait so many seconds for the new report.")
     ] = 0.0,
     as_json: AsJson = False,
 ) -> int:
@@ -106,7 +106,8 @@ def retry(
     if as_json:
         print_json({"revived": revived})
     else:
-        print_text(f"Tried again: {', '.join(revived) if revived else 'nothing had stopped'}.")
+        nothing = "Nothing to try again: no failed run and no dead delivery."
+        print_text(f"Tried again: {', '.join(revived)}." if revived else nothing)
 
 
 def status(

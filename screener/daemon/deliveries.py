@@ -31,13 +31,23 @@ from screener.daemon.site import (
 from screener.deliver.query import confirm_objects
 from screener.deliver.scu import DeliverableObject, InstanceStatus, Outcome, store_objects
 from screener.domain import ResultKind
-from screener.errors import DestinationRefused, DestinationUnavailable, LostClaim, Transient
+from screener.errors import (
+    DestinationRefused,
+    DestinationUnavailable,
+    LostClaim,
+    ScreenerError,
+    Transient,
+)
 from screener.logs import get_log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from screener.settings import DestinationSettings, Settings
+
+
+#: How often the threads of the destinations are looked at, in seconds.
+LOOK_EVERY_S = 1.0
 
 
 def send_until_stopped(settings: Settings, stop: threading.Event) -> None:
@@ -49,9 +59,14 @@ def send_until_stopped(settings: Settings, stop: threading.Event) -> None:
     ]
     for thread in threads:
         thread.start()
-    stop.wait()
+    while not stop.wait(LOOK_EVERY_S) and all(thread.is_alive() for thread in threads):
+        pass
+    ended = [thread.name for thread in threads if not thread.is_alive() and not stop.is_set()]
+    stop.set()
     for thread in threads:
         thread.join()
+    if ended:  # whoever supervises starts the process, and with it the thread, again
+        raise ScreenerError(f"the sender of {', '.join(ended)} ended by itself")
 
 
 def deliver(site: Site, delivery_id: str) -> None:
@@ -108,9 +123,11 @@ def _send(site: Site, claim: ClaimedDelivery) -> None:
     try:
         answers = store_objects(destination_of(site.settings, entry), objects)
     except DestinationUnavailable as error:
+        _warn("delivery_postponed", claim, str(error))
         retry_delivery(site.database, claim, str(error), utc_now(), delivery_policy(site))
         return
     except DestinationRefused as error:
+        _warn("delivery_stopped", claim, str(error))
         fail_delivery(site.database, claim, str(error), utc_now())
         return
     _judge(site, entry, claim, answers)
@@ -136,6 +153,7 @@ def _judge(
         or (one.outcome is Outcome.SKIPPED and one.sop_instance_uid in report_uids)
     ]
     if refused:
+        _warn("delivery_stopped", claim, _say(refused))
         fail_delivery(site.database, claim, _say(refused), utc_now(), statuses=statuses)
         return
     waiting = [one for one in answers if one.outcome is Outcome.RETRY]
@@ -214,3 +232,14 @@ def _say(answers: Sequence[InstanceStatus]) -> str:
 
 def _entry(settings: Settings, name: str) -> DestinationSettings | None:
     return next((entry for entry in settings.destinations if entry.name == name), None)
+
+
+def _warn(event: str, claim: ClaimedDelivery, detail: str) -> None:
+    get_log().warning(
+        event,
+        destination=claim.destination,
+        delivery_id=claim.delivery_id,
+        run_id=claim.run_id,
+        attempt=claim.attempt,
+        detail=detail,
+    )

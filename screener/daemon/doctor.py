@@ -16,6 +16,7 @@ from screener.deliver.echo import EchoResult, echo
 from screener.domain import QueryNode
 from screener.enqueue import is_broker_reachable
 from screener.errors import ScreenerError, WrongUse
+from screener.settings import SQLITE_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 #: How long a look at the own port may take, in seconds.
 PORT_TIMEOUT_S = 3.0
+
+#: TCP ports end here.
+LARGEST_PORT = 65535
 
 _ADDRESS = re.compile(r"^(?P<ae_title>[^@]{1,16})@(?P<host>[^:]+):(?P<port>\d{1,5})$")
 
@@ -73,11 +77,23 @@ def echo_node(settings: Settings, node: str) -> EchoResult:
     for entry in settings.destinations:
         if entry.name == node:
             return echo(query_node_of(settings, entry))
+    for peer in settings.peers:
+        if peer.ae_title == node and peer.query_port:
+            return echo(
+                QueryNode(
+                    name=node,
+                    ae_title=peer.ae_title,
+                    host=peer.query_address,
+                    port=peer.query_port,
+                    calling_ae_title=settings.node.ae_title,
+                )
+            )
     match = _ADDRESS.match(node)
-    if match is None:
+    if match is None or not 1 <= int(match["port"]) <= LARGEST_PORT:
         names = ", ".join(entry.name for entry in settings.destinations) or "none"
         raise WrongUse(
-            f"{node} is neither a destination ({names}) nor an address such as PACS@10.0.0.5:104"
+            f"{node} is neither a destination ({names}), nor a peer with a query_port, nor an "
+            "address such as PACS@10.0.0.5:104 with a port from 1 to 65535"
         )
     return echo(
         QueryNode(
@@ -132,6 +148,9 @@ def _check_disk(settings: Settings) -> list[Check]:
 
 
 def _check_database(settings: Settings) -> list[Check]:
+    if not settings.database.url and not (settings.data_path / SQLITE_FILE).exists():
+        detail = "not there yet; `screener serve` or `screener db upgrade` makes it"
+        return [Check("database", is_ok=False, detail=detail)]
     database = Database(settings.database_url)
     if database.is_current():
         return [Check("database", is_ok=True, detail="reachable, schema is current")]

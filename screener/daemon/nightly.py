@@ -88,6 +88,8 @@ def _pacs(settings: Settings, name: str) -> DestinationSettings:
         if entry.name == wanted:
             return entry
     names = ", ".join(entry.name for entry in settings.destinations) or "none"
+    if wanted:
+        raise WrongUse(f"{wanted} is no destination; there are: {names}")
     raise WrongUse(f"which PACS to ask? Set audit.pacs or give --pacs; destinations: {names}")
 
 
@@ -141,7 +143,10 @@ def _each(folders: Iterable[Any]) -> Iterable[Any]:
 
 
 def _write(site: Site, audit: NightlyAudit, folder: Path) -> WrittenAudit:
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WrongUse(f"{folder} cannot be a folder ({error.strerror}); name another") from error
     html_path = folder / f"audit-{audit.day}.html"
     json_path = folder / f"audit-{audit.day}.json"
     document = to_json(audit)

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from screener.audit.delivery_sweep import revive_deliveries
-from screener.audit.queries import RunStatus, run_status
+from screener.audit.queries import RunStatus, run_status, study_status
 from screener.audit.runs import request_reprocess, revive_runs
 from screener.daemon.retrieval import bring_back
 from screener.daemon.site import open_site, utc_now
@@ -59,8 +59,20 @@ def wait_for_run(settings: Settings, run_id: str, limit_s: float) -> RunStatus:
 
 
 def retry_stopped(settings: Settings, identifier: str) -> list[str]:
-    """Revive the failed runs and dead deliveries of a run or study; give their ids."""
+    """Revive the failed runs and dead deliveries of a run or study; give their ids.
+
+    Raises
+    ------
+    WrongUse
+        Neither a run nor a study has that id.
+    """
     site = open_site(settings)
+    is_run = run_status(site.database, identifier) is not None
+    if not is_run and study_status(site.database, identifier) is None:
+        raise WrongUse(
+            f"{identifier} is neither a run nor a study of the audit database; "
+            "`screener status` lists what is"
+        )
     now = utc_now()
     return [
         *revive_runs(site.database, identifier, now),

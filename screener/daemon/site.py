@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from screener.audit.database import Database
 from screener.domain import Destination, QueryNode
 from screener.enqueue import Doorbell, open_doorbell
+from screener.errors import ConfigError
 
 if TYPE_CHECKING:
     from screener.settings import DestinationSettings, Settings
@@ -41,7 +42,7 @@ def open_site(settings: Settings) -> Site:
     DatabaseUnavailable
         The database cannot be reached.
     """
-    settings.data_path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _make_data_folder(settings)
     database = Database(settings.database_url)
     if not database.is_current():
         database.upgrade()
@@ -51,10 +52,19 @@ def open_site(settings: Settings) -> Site:
 
 def upgrade_database(settings: Settings) -> str:
     """Bring the schema to the newest revision and name it."""
-    settings.data_path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _make_data_folder(settings)
     database = Database(settings.database_url)
     database.upgrade()
     return database.revision()
+
+
+def _make_data_folder(settings: Settings) -> None:
+    try:
+        settings.data_path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError(
+            f"data_dir: {settings.data_path} cannot be a folder ({error.strerror}); name another"
+        ) from error
 
 
 def destination_of(settings: Settings, entry: DestinationSettings) -> Destination:

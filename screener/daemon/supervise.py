@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from screener.daemon.stopping import SUPERVISED_VARIABLE
+from screener.errors import ConfigError
 from screener.logs import get_log
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ FIRST_RESTART_S = 1.0
 LONGEST_RESTART_S = 30.0
 #: A child that lived this long starts again at once, in seconds.
 STEADY_AFTER_S = 60.0
+#: A child that lived this long has understood its settings, in seconds.
+SETTLED_AFTER_S = 15.0
+#: Exit code of a process whose settings are wrong: starting it again cannot help.
+WRONG_SETTINGS = 2
 #: How often the supervisor looks, in seconds.
 LOOK_EVERY_S = 0.2
 
@@ -42,6 +47,7 @@ class Child:
         self._started_at_s = 0.0
         self._restart_at_s = 0.0
         self._wait_s = FIRST_RESTART_S
+        self._was_up = False
 
     @property
     def pid(self) -> int | None:
@@ -76,7 +82,8 @@ class Child:
 
     def _start(self, now_s: float) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "screener", *self.spec.arguments],
+            # -P: the children run the code of the supervisor, not that of the current folder.
+            [sys.executable, "-P", "-m", "screener", *self.spec.arguments],
             stdin=subprocess.PIPE,
             # A terminal's Ctrl-C reaches the supervisor alone, which then stops in order.
             start_new_session=True,
@@ -86,7 +93,11 @@ class Child:
         get_log().info("child_started", child=self.spec.name, pid=self._process.pid)
 
     def _note_death(self, code: int, now_s: float) -> None:
-        if now_s - self._started_at_s > STEADY_AFTER_S:
+        lived_s = now_s - self._started_at_s
+        if code == WRONG_SETTINGS and not self._was_up and lived_s < SETTLED_AFTER_S:
+            raise ConfigError(f"the {self.spec.name} cannot start with these settings; see above")
+        self._was_up = self._was_up or lived_s >= SETTLED_AFTER_S
+        if lived_s > STEADY_AFTER_S:
             self._wait_s = FIRST_RESTART_S
         self._restart_at_s = now_s + self._wait_s
         get_log().error(

@@ -131,7 +131,7 @@ def _query_node(site: Site, peer: PeerSettings) -> QueryNode:
     return QueryNode(
         name=peer.ae_title,
         ae_title=peer.ae_title,
-        host=peer.query_host,
+        host=peer.query_address,
         port=peer.query_port,
         calling_ae_title=site.settings.node.ae_title,
         timeout_s=site.settings.node.network_timeout_s,

@@ -70,14 +70,20 @@ def associated(
         _limit_socket(event, node.timeout_s)
         connected.append(node.host)
 
-    assoc = _application_entity(node).associate(
-        node.host,
-        node.port,
-        contexts=list(contexts),
-        ae_title=node.ae_title,
-        ext_neg=list(roles),
-        evt_handlers=[(evt.EVT_CONN_OPEN, on_connected), *handlers],
-    )
+    try:
+        assoc = _application_entity(node).associate(
+            node.host,
+            node.port,
+            contexts=list(contexts),
+            ae_title=node.ae_title,
+            ext_neg=list(roles),
+            evt_handlers=[(evt.EVT_CONN_OPEN, on_connected), *handlers],
+        )
+    except OSError as error:  # a name that does not resolve, an address that cannot be used
+        raise DestinationUnavailable(
+            f"{node.name}: {describe(node)} cannot be reached: {error.strerror or error}; "
+            "check the host name and the name service"
+        ) from error
     try:
         if not assoc.is_established and not _is_without_contexts(assoc):
             raise _failure(node, assoc, is_connected=bool(connected))

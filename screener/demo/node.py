@@ -90,7 +90,7 @@ def running_node(settings_file: Path, log_file: Path) -> Iterator[RunningNode]:
     }
     with log_file.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "screener", "serve"],
+            [sys.executable, "-P", "-m", "screener", "serve"],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,

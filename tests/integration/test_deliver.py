@@ -22,6 +22,7 @@ from pynetdicom.acse import ACSE
 from screener.deliver.echo import echo
 from screener.deliver.query import confirm_objects, count_instances, find_studies
 from screener.deliver.scu import Outcome, store_objects
+from screener.domain import QueryNode
 from screener.errors import DestinationRefused, DestinationUnavailable
 from screener.receive.part10 import FileMeta, encode_file_meta
 from tests.integration.conftest import PATIENCE_S, free_port
@@ -310,3 +311,15 @@ def test_orthanc_takes_lists_and_confirms(orthanc: OrthancServer, tmp_path: Path
     assert count_instances(node, STUDY_UID) == 3
     with urllib.request.urlopen(f"{orthanc.url}/instances", timeout=PATIENCE_S) as answer:  # noqa: S310
         assert answer.read().count(b'"') == 6
+
+
+def test_host_name_that_does_not_resolve_is_unavailable() -> None:
+    """A typo or a name service that is away is tried again; nothing crashes."""
+    nowhere = QueryNode("pacs", "PACS", "no.such.host.invalid", 104, "SCREENER", 5.0)
+
+    result = echo(nowhere)
+
+    assert not result.is_ok
+    assert "no.such.host.invalid" in result.detail
+    with pytest.raises(DestinationUnavailable, match="cannot be reached"):
+        count_instances(nowhere, "1.2.3")
