@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -189,4 +190,6 @@ def _settings() -> Settings:
 
 
 def _run_process(run: Callable[..., None]) -> None:
+    # What a node keeps is about patients: for its own account alone, whatever the shell says.
+    os.umask(0o077)
     run(_settings(), stop_event_of_process())
