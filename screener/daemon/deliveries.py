@@ -159,6 +159,7 @@ def _judge(
     waiting = [one for one in answers if one.outcome is Outcome.RETRY]
     if waiting or len(answers) < len(claim.objects):
         detail = _say(waiting) if waiting else "not every object was answered"
+        _warn("delivery_postponed", claim, detail)
         retry_delivery(
             site.database, claim, detail, utc_now(), delivery_policy(site), statuses=statuses
         )
@@ -213,6 +214,7 @@ def _confirm_by_query(
         held = confirm_objects(query_node_of(site.settings, entry), sent)
     except (DestinationUnavailable, DestinationRefused) as error:
         detail = f"{before}{error}"
+        _warn("confirmation_postponed", claim, detail)
         postpone_confirmation(site.database, claim, detail, utc_now(), delivery_policy(site))
         return
     if len(held) == len(sent):
@@ -221,6 +223,7 @@ def _confirm_by_query(
         get_log().info("results_confirmed", destination=claim.destination, run_id=claim.run_id)
         return
     detail = f"{before}C-FIND lists {len(held)} of {len(sent)} objects; they are sent again"
+    _warn("delivery_postponed", claim, detail)
     retry_delivery(site.database, claim, detail, utc_now(), delivery_policy(site))
 
 

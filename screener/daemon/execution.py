@@ -23,7 +23,7 @@ from screener.daemon.lease import kept_alive
 from screener.daemon.result_store import store_results
 from screener.daemon.site import Site, destination_of, open_site, utc_now
 from screener.daemon.tools import open_tools, report_options, result_digest
-from screener.errors import LostClaim, Permanent, ScreenerError, Transient
+from screener.errors import LostClaim, ScreenerError, Transient
 from screener.journey import PIPELINE
 from screener.logs import get_log, where_raised
 from screener.pipeline import screen_study, write_results
@@ -84,7 +84,7 @@ def _work_on(site: Site, tools: Tools, claim: ClaimedRun) -> None:
         get_log().warning("run_lost", run_id=claim.run_id, attempt=claim.attempt)
     except Transient as error:
         _give_back(site, claim, error, is_transient=True)
-    except (Permanent, ScreenerError) as error:
+    except ScreenerError as error:
         _give_back(site, claim, error, is_transient=False)
     except Exception as error:  # noqa: BLE001  boundary: one bad study never stops the worker
         get_log().error(
