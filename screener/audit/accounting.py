@@ -175,6 +175,7 @@ def _n_reports() -> Any:
         .where(
             ResultObjectRow.run_id == Run.run_id,
             ResultObjectRow.kind == ResultKind.STRUCTURED_REPORT,
+            ResultObjectRow.variant_of.is_(None),
         )
         .correlate(Run)
         .scalar_subquery()

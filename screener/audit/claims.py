@@ -266,6 +266,7 @@ def _predecessor(session: Session, run: Run) -> PredecessorReport | None:
         select(ResultObjectRow).where(
             ResultObjectRow.run_id == run.predecessor_run_id,
             ResultObjectRow.kind == ResultKind.STRUCTURED_REPORT,
+            ResultObjectRow.variant_of.is_(None),
         )
     ).one()
     return PredecessorReport(

@@ -76,7 +76,7 @@ def finish_delivery(
         Another holds the delivery now; nothing was written.
     """
     with held(database, claim) as (session, delivery):
-        _write_statuses(session, claim, statuses)
+        write_statuses(session, claim, statuses)
         delivery.state = DeliveryState.SENT
         delivery.sent_at = now
         delivery.not_before_at = now
@@ -139,7 +139,7 @@ def retry_delivery(
         Another holds the delivery now; nothing was written.
     """
     with held(database, claim) as (session, delivery):
-        _write_statuses(session, claim, statuses)
+        write_statuses(session, claim, statuses)
         retry_or_bury(session, delivery, detail, now, policy)
         roll_up(session, claim.run_id, now)
         return delivery.state
@@ -161,7 +161,7 @@ def fail_delivery(
         Another holds the delivery now; nothing was written.
     """
     with held(database, claim) as (session, delivery):
-        _write_statuses(session, claim, statuses)
+        write_statuses(session, claim, statuses)
         bury(session, delivery, detail, now)
         roll_up(session, claim.run_id, now)
 
@@ -245,9 +245,10 @@ def release(delivery: Delivery) -> None:
     delivery.lease_owner = delivery.lease_expires_at = delivery.rung_at = None
 
 
-def _write_statuses(
+def write_statuses(
     session: Session, claim: ClaimedDelivery, statuses: Sequence[ObjectStatus]
 ) -> None:
+    """Keep what the destination answered last for each of these objects."""
     for one in statuses:
         row = session.get_one(DeliveryObject, (claim.delivery_id, one.sop_instance_uid))
         row.status = one.status

@@ -68,6 +68,7 @@ class EventKind(StrEnum):
     RUN_SUPERSEDED = "run_superseded"
     RUN_REVIVED = "run_revived"
     DELIVERY_STARTED = "delivery_started"  #: 110102 Begin Transferring DICOM Instances
+    VARIANT_STORED = "variant_stored"  #: a report in a class that the destination may take
     DELIVERY_SENT = "delivery_sent"  #: 110104 DICOM Instances Transferred
     COMMITMENT_ASKED = "commitment_asked"
     DELIVERY_CONFIRMED = "delivery_confirmed"  #: 110112 Query
@@ -142,6 +143,8 @@ PAYLOAD_KEYS: Mapping[EventKind, frozenset[str]] = {
     EventKind.RUN_SUPERSEDED: frozenset({"by_run_id"}),
     EventKind.RUN_REVIVED: frozenset({"attempt"}),
     EventKind.DELIVERY_STARTED: _DELIVERY,
+    EventKind.VARIANT_STORED: _DELIVERY
+    | {"sop_instance_uid", "sop_class_uid", "variant_of", "digest", "detail"},
     EventKind.DELIVERY_SENT: _DELIVERY | {"objects"},
     EventKind.COMMITMENT_ASKED: _DELIVERY | {"transaction_uid"},
     EventKind.DELIVERY_CONFIRMED: _DELIVERY | {"detail"},

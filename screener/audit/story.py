@@ -100,6 +100,8 @@ class ObjectStory:
     n_bytes: int
     path: str
     answers: tuple[ObjectAnswer, ...]
+    sop_class_uid: str
+    variant_of: str | None  #: the report that it stands for in another SOP class
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +315,8 @@ def _objects(session: Session, run: Run) -> tuple[ObjectStory, ...]:
             answers=tuple(
                 sorted(answers.get(row.sop_instance_uid, ()), key=lambda one: one.destination)
             ),
+            sop_class_uid=row.sop_class_uid,
+            variant_of=row.variant_of,
         )
         for row in objects
     )

@@ -275,6 +275,7 @@ class ResultObjectRow(Row):
     path: Mapped[str]
     digest: Mapped[str]
     n_bytes: Mapped[int] = mapped_column(BigInteger)
+    variant_of: Mapped[str | None]  #: the report that it stands for in another SOP class
 
 
 class Model(Row):

@@ -166,10 +166,12 @@ def _outcome(run: RunStory, evidence: Mapping[str, Any]) -> Iterator[str]:
 
 def _results(run: RunStory) -> Iterator[str]:
     for one in run.objects:
-        yield f"result {one.kind.value} {one.sop_instance_uid}, sha256 {one.digest[:16]}…"
+        variant = f", {one.sop_class_uid} instead of {one.variant_of}" if one.variant_of else ""
+        yield f"result {one.kind.value} {one.sop_instance_uid}, sha256 {one.digest[:16]}…{variant}"
         for answer in one.answers:
             status = "no answer yet" if answer.status is None else f"0x{answer.status:04X}"
-            yield f"  at {answer.destination}: {answer.outcome or 'not sent'} ({status})"
+            comment = f": {answer.comment}" if answer.comment else ""
+            yield f"  at {answer.destination}: {answer.outcome or 'not sent'} ({status}){comment}"
     for delivery in run.status.deliveries:
         detail = f": {delivery.detail}" if delivery.detail else ""
         yield (

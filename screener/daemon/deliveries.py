@@ -7,6 +7,7 @@ Both run the same claim, the same sending, the same asking afterwards whether it
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 from screener.audit.deliveries import (
@@ -28,9 +29,9 @@ from screener.daemon.site import (
     query_node_of,
     utc_now,
 )
+from screener.daemon.variants import offer_variants
 from screener.deliver.query import confirm_objects
 from screener.deliver.scu import DeliverableObject, InstanceStatus, Outcome, store_objects
-from screener.domain import ResultKind
 from screener.errors import (
     DestinationRefused,
     DestinationUnavailable,
@@ -119,9 +120,11 @@ def _send(site: Site, claim: ClaimedDelivery) -> None:
     objects = [
         DeliverableObject(one.kind, one.sop_class_uid, one.sop_instance_uid, one.path)
         for one in claim.objects
+        if one.last_outcome != Outcome.REPLACED
     ]
+    send = partial(store_objects, destination_of(site.settings, entry))
     try:
-        answers = store_objects(destination_of(site.settings, entry), objects)
+        answers = offer_variants(site, claim, objects, send(objects), send)
     except DestinationUnavailable as error:
         _warn("delivery_postponed", claim, str(error))
         retry_delivery(site.database, claim, str(error), utc_now(), delivery_policy(site))
@@ -143,22 +146,14 @@ def _judge(
         ObjectStatus(one.sop_instance_uid, one.status, one.outcome.value, one.comment)
         for one in answers
     ]
-    report_uids = {
-        one.sop_instance_uid for one in claim.objects if one.kind is ResultKind.STRUCTURED_REPORT
-    }
-    refused = [
-        one
-        for one in answers
-        if one.outcome is Outcome.REFUSED
-        or (one.outcome is Outcome.SKIPPED and one.sop_instance_uid in report_uids)
-    ]
+    refused = [one for one in answers if one.outcome is Outcome.REFUSED]
     if refused:
         _warn("delivery_stopped", claim, _say(refused))
         fail_delivery(site.database, claim, _say(refused), utc_now(), statuses=statuses)
         return
     waiting = [one for one in answers if one.outcome is Outcome.RETRY]
-    if waiting or len(answers) < len(claim.objects):
-        detail = _say(waiting) if waiting else "not every object was answered"
+    if waiting:
+        detail = _say(waiting)
         _warn("delivery_postponed", claim, detail)
         retry_delivery(
             site.database, claim, detail, utc_now(), delivery_policy(site), statuses=statuses

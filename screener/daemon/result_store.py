@@ -45,6 +45,22 @@ def store_results(
     return stored
 
 
+def store_object(folder: Path, result: ResultObject) -> StoredObject:
+    """Write one more object into the folder of its run.
+
+    Raises
+    ------
+    SpoolFull
+        The disk refused.
+    """
+    try:
+        stored = _store(folder, result)
+        sync_folder(folder)
+    except OSError as error:
+        raise SpoolFull(f"result {result.sop_instance_uid}: {error.strerror}") from error
+    return stored
+
+
 def _store(folder: Path, result: ResultObject) -> StoredObject:
     # The digest keeps two attempts apart, should they ever differ.
     path = folder / f"{result.kind.value}-{result.digest[:16]}.dcm"

@@ -21,7 +21,6 @@ from screener.deliver.association import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     associated,
 )
-from screener.domain import ResultKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
     from pynetdicom.association import Association
 
-    from screener.domain import Destination
+    from screener.domain import Destination, ResultKind
 
 #: Stored, with a remark (PS3.4 Table B.2-1): coercion, elements discarded, data set does not
 #: match. 0x0111 is "duplicate SOP Instance" (PS3.7 C.5.7): it holds the instance already.
@@ -41,6 +40,8 @@ _WARNINGS = {
 }
 _SUCCESS = 0x0000
 _OUT_OF_RESOURCES = range(0xA700, 0xA800)
+#: SOP class not supported, although its context was accepted (PS3.4 Table B.2-1).
+_CLASS_NOT_SUPPORTED = 0x0122
 #: Refusals that have passed when the node is well again: processing failure (0x0110),
 #: not authorized (0x0124, mended at the node) and duplicate invocation or resource limits.
 _WORTH_RETRYING = frozenset({0x0110, 0x0124, 0x0210, 0x0213})
@@ -57,7 +58,8 @@ class Outcome(StrEnum):
     STORED_WITH_WARNING = "stored-with-warning"  #: kept, with a remark
     REFUSED = "refused"  #: the same bytes will be refused again
     RETRY = "retry"  #: not stored; trying later can help
-    SKIPPED = "skipped"  #: an extra that this node does not take; nothing to do
+    SKIPPED = "skipped"  #: the node does not take its class
+    REPLACED = "replaced"  #: the node does not take its class and gets a variant instead
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,14 +190,8 @@ def _in_implicit_vr(path: Path) -> Dataset:
 
 
 def _without_context(one: DeliverableObject) -> InstanceStatus:
-    """The report is what a destination is for; anything else is an extra."""
-    is_report = one.kind is ResultKind.STRUCTURED_REPORT
-    return InstanceStatus(
-        one.sop_instance_uid,
-        None,
-        Outcome.REFUSED if is_report else Outcome.SKIPPED,
-        f"The node does not accept SOP class {one.sop_class_uid}.",
-    )
+    comment = f"The node does not accept SOP class {one.sop_class_uid}."
+    return InstanceStatus(one.sop_instance_uid, None, Outcome.SKIPPED, comment)
 
 
 def _read_status(one: DeliverableObject, answer: Dataset) -> InstanceStatus:
@@ -213,7 +209,7 @@ def outcome_of(status: int) -> Outcome:
         return Outcome.STORED_WITH_WARNING
     if status in _OUT_OF_RESOURCES or status in _WORTH_RETRYING:
         return Outcome.RETRY
-    return Outcome.REFUSED
+    return Outcome.SKIPPED if status == _CLASS_NOT_SUPPORTED else Outcome.REFUSED
 
 
 def _comment(answer: Dataset) -> str:

@@ -150,8 +150,8 @@ def test_words_of_the_node_reach_the_comment(tmp_path: Path) -> None:
     assert "no space left" in status.comment
 
 
-def test_class_that_is_not_accepted_is_refused_or_skipped(tmp_path: Path) -> None:
-    """The report is what matters; an extra that a node does not take is skipped, and said."""
+def test_class_that_is_not_accepted_is_skipped(tmp_path: Path) -> None:
+    """What a node does not take is said; the others are sent."""
     objects = [
         write_object(tmp_path, 1, REPORT),
         write_object(tmp_path, 2, SEGMENTATION),
@@ -159,16 +159,16 @@ def test_class_that_is_not_accepted_is_refused_or_skipped(tmp_path: Path) -> Non
     ]
     with scripted(STORE_CT, EVT_C_STORE=lambda _: 0) as port:
         statuses = store_objects(destination(port), objects)
-    assert [one.outcome for one in statuses] == [Outcome.REFUSED, Outcome.SKIPPED, Outcome.STORED]
+    assert [one.outcome for one in statuses] == [Outcome.SKIPPED, Outcome.SKIPPED, Outcome.STORED]
     assert REPORT in statuses[0].comment
 
 
-def test_node_that_accepts_no_context_refuses_the_report(tmp_path: Path) -> None:
+def test_node_that_accepts_no_context_skips_everything(tmp_path: Path) -> None:
     """The association ends at once, yet each object has its answer."""
     objects = [write_object(tmp_path, 1, REPORT), write_object(tmp_path, 2, SEGMENTATION)]
     with scripted((VERIFICATION, [IMPLICIT])) as port:
         statuses = store_objects(destination(port), objects)
-    assert [one.outcome for one in statuses] == [Outcome.REFUSED, Outcome.SKIPPED]
+    assert [one.outcome for one in statuses] == [Outcome.SKIPPED, Outcome.SKIPPED]
 
 
 @pytest.mark.parametrize("how", ["abort", "close"])

@@ -23,7 +23,7 @@ from screener.deliver.scu import Outcome, outcome_of
         (0x0124, Outcome.RETRY),
         (0xA900, Outcome.REFUSED),
         (0xC000, Outcome.REFUSED),
-        (0x0122, Outcome.REFUSED),
+        (0x0122, Outcome.SKIPPED),
         (0x1234, Outcome.REFUSED),
     ],
 )
