@@ -6,6 +6,8 @@ same is tried again with the same files and settings; a caller may treat the res
 ```text
 ModelError
 ├── ManifestInvalid        manifest.toml lacks a key, has an unknown one, or a value out of range
+├── RecipeInvalid          a recipe lacks a key, has an unknown one, or asks for what does not exist
+├── TrainingFailed         data, weights or files of a training that cannot be used as they are
 ├── ModelNotFound          no folder of that name, or a folder without model.onnx
 ├── ModelDigestMismatch    model.onnx is not the file that the manifest or the settings pinned
 ├── ModelInputInvalid      an array of the wrong shape or type was handed to a session
@@ -21,6 +23,14 @@ class ModelError(Exception):
 
 class ManifestInvalid(ModelError):
     """The manifest is not one; the message names file, key and value."""
+
+
+class RecipeInvalid(ModelError):
+    """The recipe is not one; the message names file, key and value."""
+
+
+class TrainingFailed(ModelError):
+    """A training cannot start or go on; the message says with which data, weights or files."""
 
 
 class ModelNotFound(ModelError):

@@ -6,21 +6,20 @@ A key that is missing, unknown or out of range is an error: a manifest is read c
 all.
 """
 
-import re
-import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TypeVar
 
 from models.errors import ManifestInvalid
-
-T = TypeVar("T")
+from models.strict_toml import StrictTable, read_document
 
 #: Name of the manifest inside a model folder.
 MANIFEST_FILE = "manifest.toml"
 #: Name of the graph inside a model folder.
 GRAPH_FILE = "model.onnx"
+#: SHA-256 in lower-case hexadecimal.
+_DIGEST = r"[0-9a-f]{64}"
 
 
 class Task(Enum):
@@ -30,6 +29,16 @@ class Task(Enum):
     """HU slices in, one lung logit per pixel out."""
     SLICE_CLASSIFICATION = "slice-classification"
     """HU slices and lung boxes in, one logit per class out."""
+    IMAGE_CLASSIFICATION = "image-classification"
+    """Grey images of unknown window in, one logit per class out."""
+
+
+#: Inputs that a graph of each task may have, in order.
+_INPUTS: Mapping[Task, tuple[tuple[str, ...], ...]] = {
+    Task.LUNG_SEGMENTATION: (("hu",), ("grey",)),
+    Task.SLICE_CLASSIFICATION: (("hu", "boxes"),),
+    Task.IMAGE_CLASSIFICATION: (("grey",),),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,15 @@ class HuWindow:
 
     lower_hu: float
     upper_hu: float
+
+
+class InputUnit(Enum):
+    """What the numbers of the input are; the name of the first input of the graph."""
+
+    HU = "hu"
+    """Hounsfield units, int16."""
+    GREY = "grey"
+    """Grey values from 0 to 255, float32; the window that made them is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +114,31 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
+class Variant:
+    """Another form of the same graph, beside it in the folder.
+
+    ``parity`` is the largest absolute difference of its logits from those of ``model.onnx`` on
+    ``n_images`` images named in ``measured_on``; ``agreement`` is the share of the images (for
+    masks: of the pixels) that both decide alike.
+    """
+
+    name: str
+    file: str
+    sha256: str
+    parity: float
+    agreement: float
+    n_images: int
+    measured_on: str
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """Everything a model says about itself.
 
     ``classes`` stand in the order of the last axis of the logits. ``input_rows`` and
     ``input_columns`` are the grid to which the graph resamples inside, in pixels. ``sha256`` is the
-    lower-case hexadecimal digest of ``model.onnx``.
+    lower-case hexadecimal digest of ``model.onnx``. ``hu_window`` is None for grey images, whose
+    window nobody knows. ``variants`` is empty where ``model.onnx`` stands alone.
     """
 
     name: str
@@ -114,7 +151,7 @@ class Manifest:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     classes: tuple[ModelClass, ...]
-    hu_window: HuWindow
+    hu_window: HuWindow | None
     input_rows: int
     input_columns: int
     operating_point: OperatingPoint
@@ -122,6 +159,12 @@ class Manifest:
     training_data: tuple[TrainingSource, ...]
     metrics: tuple[Metric, ...]
     sha256: str
+    variants: tuple[Variant, ...] = ()
+
+    @property
+    def unit(self) -> InputUnit:
+        """What the numbers of the image input are."""
+        return InputUnit(self.inputs[0])
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -144,28 +187,22 @@ def read_manifest(folder: Path) -> Manifest:
         or range.
     """
     path = folder / MANIFEST_FILE
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ManifestInvalid(
-            f"{path} cannot be read ({error}); restore the model folder"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ManifestInvalid(f"{path} is not TOML ({error}); restore the file") from error
-    root = _Table(path, "", document)
+    document = read_document(path, ManifestInvalid, mend="restore the model folder")
+    root = StrictTable(path, "", document, ManifestInvalid)
     manifest = _manifest(root)
     root.finish()
     return manifest
 
 
-def _manifest(root: "_Table") -> Manifest:
+def _manifest(root: StrictTable) -> Manifest:
     """Take every key of the document; cross-check what belongs together."""
-    task = _task(root)
+    task = root.choice("task", Task)
     classes = tuple(_model_class(one) for one in root.tables("classes"))
-    if task is Task.SLICE_CLASSIFICATION and len(classes) < 2:  # noqa: PLR2004  one class decides nothing
+    if task is not Task.LUNG_SEGMENTATION and len(classes) < 2:  # noqa: PLR2004  one class decides nothing
         raise root.invalid("classes", len(classes), "a classifier needs at least two classes")
     graph = root.table("graph")
-    window = graph.table("hu_window")
+    inputs = graph.texts("inputs")
+    _check_inputs(graph, task, inputs)
     manifest = Manifest(
         name=root.text("name", pattern=r"[a-z0-9][a-z0-9-]*"),
         version=root.text("version", pattern=r"\d+\.\d+\.\d+"),
@@ -174,31 +211,24 @@ def _manifest(root: "_Table") -> Manifest:
         licence=root.text("licence"),
         intended_use=root.text("intended_use"),
         recipe=root.text("recipe"),
-        inputs=graph.texts("inputs"),
+        inputs=inputs,
         outputs=graph.texts("outputs"),
         classes=classes,
-        hu_window=_hu_window(window),
+        hu_window=_hu_window(graph, inputs),
         input_rows=graph.count("input_rows"),
         input_columns=graph.count("input_columns"),
         operating_point=_operating_point(root.table("operating_point")),
         calibration=_calibration(root.table("calibration")),
         training_data=tuple(_training_source(one) for one in root.tables("training_data")),
         metrics=tuple(_metric(one) for one in root.tables("metrics")),
-        sha256=graph.text("sha256", pattern=r"[0-9a-f]{64}"),
+        sha256=graph.text("sha256", pattern=_DIGEST),
+        variants=tuple(_variant(one) for one in _tables_or_none(root, "variants")),
     )
     graph.finish()
     return manifest
 
 
-def _task(root: "_Table") -> Task:
-    value = root.text("task")
-    known = {task.value: task for task in Task}
-    if value not in known:
-        raise root.invalid("task", value, f"must be one of {', '.join(known)}")
-    return known[value]
-
-
-def _model_class(table: "_Table") -> ModelClass:
+def _model_class(table: StrictTable) -> ModelClass:
     concept = CodedConcept(
         code_value=table.text("code_value"),
         coding_scheme=table.text("coding_scheme"),
@@ -207,7 +237,19 @@ def _model_class(table: "_Table") -> ModelClass:
     return table.finished(ModelClass(name=table.text("name"), concept=concept))
 
 
-def _hu_window(table: "_Table") -> HuWindow:
+def _check_inputs(graph: StrictTable, task: Task, inputs: tuple[str, ...]) -> None:
+    """Refuse inputs that no session of the task can feed."""
+    allowed = _INPUTS[task]
+    if inputs not in allowed:
+        rule = " or ".join(str(list(one)) for one in allowed)
+        raise graph.invalid("inputs", list(inputs), f"must be {rule} for {task.value}")
+
+
+def _hu_window(graph: StrictTable, inputs: tuple[str, ...]) -> HuWindow | None:
+    """Take the window of a graph of HU; grey images have none."""
+    if inputs[0] == InputUnit.GREY.value:
+        return None
+    table = graph.table("hu_window")
     window = HuWindow(lower_hu=table.number("lower_hu"), upper_hu=table.number("upper_hu"))
     if window.lower_hu >= window.upper_hu:
         raise table.invalid(
@@ -216,17 +258,35 @@ def _hu_window(table: "_Table") -> HuWindow:
     return table.finished(window)
 
 
-def _operating_point(table: "_Table") -> OperatingPoint:
+def _tables_or_none(root: StrictTable, key: str) -> tuple[StrictTable, ...]:
+    """Take a list of tables that may be absent."""
+    return root.tables(key) if root.has(key) else ()
+
+
+def _variant(table: StrictTable) -> Variant:
+    variant = Variant(
+        name=table.text("name", pattern=r"[a-z0-9][a-z0-9-]*"),
+        file=table.text("file", pattern=r"model\.[a-z0-9.]+"),
+        sha256=table.text("sha256", pattern=_DIGEST),
+        parity=table.number("parity", lower=0.0),
+        agreement=table.number("agreement", lower=0.0, upper=1.0),
+        n_images=table.count("n_images"),
+        measured_on=table.text("measured_on"),
+    )
+    return table.finished(variant)
+
+
+def _operating_point(table: StrictTable) -> OperatingPoint:
     threshold = table.number("threshold", lower=0.0, upper=1.0)
     return table.finished(OperatingPoint(threshold, table.text("chosen_by")))
 
 
-def _calibration(table: "_Table") -> Calibration:
+def _calibration(table: StrictTable) -> Calibration:
     temperature = table.number("temperature", lower=0.01, upper=100.0)
     return table.finished(Calibration(temperature, table.text("fitted_by")))
 
 
-def _training_source(table: "_Table") -> TrainingSource:
+def _training_source(table: StrictTable) -> TrainingSource:
     source = TrainingSource(
         name=table.text("name"),
         licence=table.text("licence"),
@@ -236,7 +296,7 @@ def _training_source(table: "_Table") -> TrainingSource:
     return table.finished(source)
 
 
-def _metric(table: "_Table") -> Metric:
+def _metric(table: StrictTable) -> Metric:
     metric = Metric(
         name=table.text("name"),
         value=table.number("value"),
@@ -248,87 +308,3 @@ def _metric(table: "_Table") -> Metric:
     if not metric.lower <= metric.value <= metric.upper:
         raise table.invalid("value", metric.value, "must lie within lower and upper")
     return table.finished(metric)
-
-
-class _Table:
-    """One TOML table that gives each key once and knows which were never asked for."""
-
-    __slots__ = ("_left", "_path", "_where")
-
-    def __init__(self, path: Path, where: str, content: dict[str, object]) -> None:
-        self._path = path
-        self._where = where
-        self._left = dict(content)
-
-    def invalid(self, key: str, value: object, rule: str) -> ManifestInvalid:
-        """Say which key of which file has which value, and what it must be."""
-        return ManifestInvalid(f"{self._path}: {self._where}{key} = {value!r}: {rule}")
-
-    def text(self, key: str, *, pattern: str = r"(?s).*\S.*") -> str:
-        """Take a string that matches the whole pattern; by default any that is not blank."""
-        value = self._take(key)
-        if not isinstance(value, str) or re.fullmatch(pattern, value) is None:
-            raise self.invalid(key, value, f"must be text matching {pattern}")
-        return value
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        """Take a list of at least one string."""
-        value = self._take(key)
-        if (
-            not isinstance(value, list)
-            or not value
-            or not all(isinstance(one, str) for one in value)
-        ):
-            raise self.invalid(key, value, "must be a list of at least one text")
-        return tuple(value)
-
-    def number(self, key: str, *, lower: float = -1e9, upper: float = 1e9) -> float:
-        """Take a finite number within the limits, both included."""
-        value = self._take(key)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.invalid(key, value, "must be a number")
-        if not lower <= value <= upper:
-            raise self.invalid(key, value, f"must be from {lower:g} to {upper:g}")
-        return float(value)
-
-    def count(self, key: str) -> int:
-        """Take a whole number above zero."""
-        value = self._take(key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise self.invalid(key, value, "must be a whole number above zero")
-        return value
-
-    def table(self, key: str) -> "_Table":
-        """Take a sub-table."""
-        value = self._take(key)
-        if not isinstance(value, dict):
-            raise self.invalid(key, value, "must be a table")
-        return _Table(self._path, f"{self._where}{key}.", value)
-
-    def tables(self, key: str) -> tuple["_Table", ...]:
-        """Take a list of tables, at least one."""
-        value = self._take(key)
-        if (
-            not isinstance(value, list)
-            or not value
-            or not all(isinstance(one, dict) for one in value)
-        ):
-            raise self.invalid(key, value, "must be a list of at least one table")
-        return tuple(
-            _Table(self._path, f"{self._where}{key}[{n}].", one) for n, one in enumerate(value)
-        )
-
-    def finish(self) -> None:
-        """Refuse what nobody asked for: a misspelt key must not pass for a default."""
-        for key, value in self._left.items():
-            raise self.invalid(key, value, "unknown key; remove it or correct its name")
-
-    def finished(self, value: T) -> T:
-        """Give the value after ``finish``."""
-        self.finish()
-        return value
-
-    def _take(self, key: str) -> object:
-        if key not in self._left:
-            raise ManifestInvalid(f"{self._path}: {self._where}{key} is missing; add it")
-        return self._left.pop(key)

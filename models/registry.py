@@ -84,7 +84,7 @@ def digest_file(path: Path) -> str:
 
 
 def verify_model(folder: ModelFolder, *, pinned_sha256: str | None = None) -> str:
-    """Prove that the graph has the digest of its manifest, and of the settings where they pin one.
+    """Prove that the graph and its variants have the digests of the manifest, and of the settings.
 
     Returns
     -------
@@ -98,17 +98,25 @@ def verify_model(folder: ModelFolder, *, pinned_sha256: str | None = None) -> st
     ModelDigestMismatch
         A byte differs from what the manifest or ``pinned_sha256`` promises.
     """
-    if not folder.graph.is_file():
-        raise ModelNotFound(f"{folder.graph} is missing; restore the model folder")
-    digest = digest_file(folder.graph)
-    if digest != folder.manifest.sha256:
-        raise ModelDigestMismatch(
-            f"{folder.graph} has digest {digest}, its manifest says {folder.manifest.sha256}; "
-            "restore the file that was released"
-        )
+    digest = _promised(folder.graph, folder.manifest.sha256)
+    for variant in folder.manifest.variants:
+        _promised(folder.path / variant.file, variant.sha256)
     if pinned_sha256 is not None and digest != pinned_sha256.lower():
         raise ModelDigestMismatch(
             f"model {folder.manifest.name} has digest {digest}, the settings pin {pinned_sha256}; "
             "install the pinned model or pin this one"
+        )
+    return digest
+
+
+def _promised(path: Path, sha256: str) -> str:
+    """Give the digest of a file, which is the promised one."""
+    if not path.is_file():
+        raise ModelNotFound(f"{path} is missing; restore the model folder")
+    digest = digest_file(path)
+    if digest != sha256:
+        raise ModelDigestMismatch(
+            f"{path} has digest {digest}, its manifest says {sha256}; "
+            "restore the file that was released"
         )
     return digest

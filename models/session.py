@@ -21,7 +21,7 @@ from models.errors import (
     ModelInputInvalid,
     ProviderUnavailable,
 )
-from models.manifest import Manifest, Task
+from models.manifest import InputUnit, Manifest, Task
 from models.registry import ModelFolder, verify_model
 
 
@@ -114,13 +114,14 @@ class LungSegmenter:
         """SHA-256 of the graph, hexadecimal."""
         return self._open.digest
 
-    def logits(self, hu: NDArray[np.int16]) -> NDArray[np.float32]:
+    def logits(self, images: NDArray[np.int16] | NDArray[np.float32]) -> NDArray[np.float32]:
         """Give one lung logit per pixel.
 
         Parameters
         ----------
-        hu
-            HU, shape ``(batch, rows, columns)``; any size, not clipped.
+        images
+            Shape ``(batch, rows, columns)``, any size: HU as int16, not clipped, or grey values
+            from 0 to 255 as float32, as the manifest's unit says.
 
         Returns
         -------
@@ -130,10 +131,10 @@ class LungSegmenter:
         Raises
         ------
         ModelInputInvalid
-            The array is no non-empty int16 stack.
+            The array is no non-empty stack of the type that the unit asks for.
         """
-        _check_stack(hu)
-        return self._open.run(self.manifest.outputs[0], {self.manifest.inputs[0]: hu})
+        _check_stack(images, self.manifest.unit)
+        return self._open.run(self.manifest.outputs[0], {self.manifest.inputs[0]: images})
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn logits into probabilities, 0 to 1, at the manifest's temperature."""
@@ -211,14 +212,63 @@ class SliceClassifier:
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn logits ``(batch, n_classes)`` into probabilities that sum to 1 in each row."""
-        scaled = logits / np.float32(self.manifest.calibration.temperature)
-        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
+        return _softmax(logits, self.manifest.calibration.temperature)
 
     def _feed(self, hu: NDArray[np.int16], boxes: NDArray[np.float32]) -> dict[str, Any]:
-        _check_stack(hu)
+        _check_stack(hu, InputUnit.HU)
         _check_boxes(boxes, n_slices=hu.shape[0])
         return dict(zip(self.manifest.inputs, (hu, boxes), strict=True))
+
+
+class ImageClassifier:
+    """An image classification graph that is open; parameters and errors as ``LungSegmenter``.
+
+    Preprocessing, the search for the lungs where there is one included, is part of the graph: any
+    grey picture goes in as it is.
+    """
+
+    def __init__(self, folder: ModelFolder, *, provider: Provider, threads: int) -> None:
+        self._open = _OpenGraph(folder, Task.IMAGE_CLASSIFICATION, provider, threads)
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest of the open model."""
+        return self._open.manifest
+
+    @property
+    def provider(self) -> OpenedProvider:
+        """What was asked for and what runs."""
+        return self._open.provider
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the graph, hexadecimal."""
+        return self._open.digest
+
+    def logits(self, grey: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give one logit per class and image.
+
+        Parameters
+        ----------
+        grey
+            Grey values from 0 to 255, shape ``(batch, rows, columns)``; any size.
+
+        Returns
+        -------
+        :
+            Shape ``(batch, n_classes)``, classes in the manifest's order.
+
+        Raises
+        ------
+        ModelInputInvalid
+            The array is no non-empty float32 stack.
+        """
+        _check_stack(grey, InputUnit.GREY)
+        return self._open.run(self.manifest.outputs[0], {self.manifest.inputs[0]: grey})
+
+    def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Turn logits ``(batch, n_classes)`` into probabilities that sum to 1 in each row."""
+        return _softmax(logits, self.manifest.calibration.temperature)
 
 
 class _OpenGraph:
@@ -313,11 +363,21 @@ def _check_names(session: ort.InferenceSession, manifest: Manifest) -> None:
         )
 
 
-def _check_stack(hu: NDArray[np.int16]) -> None:
-    """Refuse anything but a non-empty int16 stack of slices."""
-    if hu.dtype != np.int16 or hu.ndim != _STACK_AXES or 0 in hu.shape:
+def _softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """Turn logits into probabilities that sum to 1 in each row, whatever their size."""
+    scaled = logits / np.float32(temperature)
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def _check_stack(images: NDArray[Any], unit: InputUnit) -> None:
+    """Refuse anything but a non-empty stack of images of the unit's type."""
+    wanted = np.dtype(np.int16 if unit is InputUnit.HU else np.float32)
+    if images.dtype != wanted or images.ndim != _STACK_AXES or 0 in images.shape:
+        name = "HU" if unit is InputUnit.HU else "grey values"
         raise ModelInputInvalid(
-            f"HU of type {hu.dtype} and shape {hu.shape}: must be int16 (batch, rows, columns)"
+            f"{name} of type {images.dtype} and shape {images.shape}: "
+            f"must be {wanted} (batch, rows, columns)"
         )
 
 

@@ -1,7 +1,7 @@
 """Write ``manifest.toml`` for an exported graph; what is written is read back and compared."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from models.errors import ManifestInvalid
@@ -55,6 +55,7 @@ def manifest_text(manifest: Manifest) -> str:
     ]
     parts += [_source(one) for one in manifest.training_data]
     parts += [_metric(one) for one in manifest.metrics]
+    parts += [_array_table("variants", **asdict(one)) for one in manifest.variants]
     return "\n\n".join(parts) + "\n"
 
 
@@ -71,7 +72,6 @@ def _head(manifest: Manifest) -> str:
 
 
 def _graph(manifest: Manifest) -> str:
-    window = _lines(lower_hu=manifest.hu_window.lower_hu, upper_hu=manifest.hu_window.upper_hu)
     graph = _table(
         "graph",
         sha256=manifest.sha256,
@@ -80,6 +80,9 @@ def _graph(manifest: Manifest) -> str:
         input_rows=manifest.input_rows,
         input_columns=manifest.input_columns,
     )
+    if manifest.hu_window is None:
+        return graph
+    window = _lines(lower_hu=manifest.hu_window.lower_hu, upper_hu=manifest.hu_window.upper_hu)
     return f"{graph}\n\n[graph.hu_window]\n{window}"
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import ManifestInvalid
-from models.manifest import MANIFEST_FILE, CodedConcept, Task, read_manifest
+from models.manifest import MANIFEST_FILE, CodedConcept, InputUnit, Task, read_manifest
 
 VALID = """
 name = "slice-classifier"
@@ -71,6 +71,7 @@ def test_manifest_valid_is_read_completely(tmp_path: Path) -> None:
     assert manifest.task is Task.SLICE_CLASSIFICATION
     assert manifest.class_names == ("normal", "covid-19")
     assert manifest.classes[1].concept == CodedConcept("840539006", "SCT", "COVID-19")
+    assert manifest.hu_window is not None
     assert (manifest.hu_window.lower_hu, manifest.hu_window.upper_hu) == (-1024.0, 300.5)
     assert (manifest.input_rows, manifest.input_columns) == (224, 192)
     assert manifest.inputs == ("hu", "boxes")
@@ -94,6 +95,7 @@ def test_manifest_valid_is_read_completely(tmp_path: Path) -> None:
         ('version = "1.2.3"', 'version = "latest"', "version = 'latest'"),
         ("0123456789abcdef0123", "0123456789ABCDEF0123", "graph.sha256"),
         ("lower_hu = -1024", "lower_hu = 400", "graph.hu_window.upper_hu = 300.5"),
+        ('inputs = ["hu", "boxes"]', 'inputs = ["grey"]', "graph.inputs = ['grey']"),
         ("input_rows = 224", "input_rows = 0", "graph.input_rows = 0"),
         ('inputs = ["hu", "boxes"]', "inputs = []", "graph.inputs = []"),
         ('name = "covid-19"', 'name = ""', "classes[1].name = ''"),
@@ -131,3 +133,43 @@ def test_manifest_not_toml_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / MANIFEST_FILE).write_bytes(content)
     with pytest.raises(ManifestInvalid, match="is not TOML"):
         read_manifest(tmp_path)
+
+
+GREY = (
+    VALID.replace('task = "slice-classification"', 'task = "image-classification"')
+    .replace('["hu", "boxes"]', '["grey"]')
+    .replace("hu_window = { lower_hu = -1024, upper_hu = 300.5 }\n", "")
+)
+VARIANT = """
+[[variants]]
+name = "int8"
+file = "model.int8.onnx"
+sha256 = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+parity = 0.25
+agreement = 0.99
+n_images = 200
+measured_on = "validation images"
+"""
+
+
+def test_manifest_of_grey_images_has_no_window_and_may_have_variants(tmp_path: Path) -> None:
+    """A picture's window is unknown; other forms of the graph are pinned beside it."""
+    manifest = read_manifest(write(tmp_path, GREY + VARIANT))
+    assert (manifest.task, manifest.unit) == (Task.IMAGE_CLASSIFICATION, InputUnit.GREY)
+    assert manifest.hu_window is None
+    (variant,) = manifest.variants
+    assert (variant.file, variant.parity, variant.agreement) == ("model.int8.onnx", 0.25, 0.99)
+    assert read_manifest(write(tmp_path, VALID)).variants == ()
+
+
+def test_manifest_of_grey_images_with_a_window_is_refused(tmp_path: Path) -> None:
+    """A window that nothing applies would mislead."""
+    text = GREY.replace("[graph]", "[graph]\nhu_window = { lower_hu = -1024, upper_hu = 300.5 }")
+    with pytest.raises(ManifestInvalid, match=r"graph\.hu_window"):
+        read_manifest(write(tmp_path, text))
+
+
+def test_manifest_variant_outside_its_folder_is_refused(tmp_path: Path) -> None:
+    """A file name is a name, not a path."""
+    with pytest.raises(ManifestInvalid, match=r"variants\[0\]\.file"):
+        read_manifest(write(tmp_path, GREY + VARIANT.replace("model.int8", "../model.int8")))

@@ -60,6 +60,7 @@ def test_lung_logits_do_not_depend_on_the_batch(lungs: LungSegmenter) -> None:
 def test_lung_logits_see_nothing_outside_the_window(lungs: LungSegmenter) -> None:
     """The window is inside the graph: padding far below air looks like air at its edge."""
     hu = body(1, 256, 256)
+    assert lungs.manifest.hu_window is not None
     lower_hu = int(lungs.manifest.hu_window.lower_hu)
     at_edge, far_below = hu.copy(), hu.copy()
     at_edge[:, :20] = lower_hu
