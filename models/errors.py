@@ -1,4 +1,4 @@
-"""What can go wrong with a model, as one tree.
+"""What can go wrong with a model or the data it is measured on, as one tree.
 
 Every message names the thing at fault and what mends it. Only ``InferenceFailed`` may pass when the
 same is tried again with the same files and settings; a caller may treat the rest as permanent.
@@ -12,7 +12,10 @@ ModelError
 ├── ModelDigestMismatch    model.onnx is not the file that the manifest or the settings pinned
 ├── ModelInputInvalid      an array of the wrong shape or type was handed to a session
 ├── ProviderUnavailable    not even the fallback execution provider could open the graph
-└── InferenceFailed        the open graph failed on a batch, for example out of memory
+├── InferenceFailed        the open graph failed on a batch, for example out of memory
+└── DatasetError
+    ├── DatasetInvalid     a folder is not of the layout it was read as, or a file in it is broken
+    └── LeakingSplit       a patient, or an image, would stand on two sides of a split
 ```
 """
 
@@ -51,3 +54,15 @@ class ProviderUnavailable(ModelError):
 
 class InferenceFailed(ModelError):
     """ONNX Runtime failed while it ran a batch; memory of a shared device is the usual cause."""
+
+
+class DatasetError(ModelError):
+    """Data to train or measure with cannot be used as they are."""
+
+
+class DatasetInvalid(DatasetError):
+    """A folder is not of the layout that was named, or a file is broken; the message mends it."""
+
+
+class LeakingSplit(DatasetError):
+    """A patient or the same pixels stand on two sides of a split; the message names them."""
