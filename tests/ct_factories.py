@@ -239,3 +239,13 @@ def real_data(*parts: str) -> Path:
     if not path.exists():
         pytest.skip(f"real CT is not here: {path}")
     return path
+
+
+def read_hu_as_the_node_does(path: Path) -> NDArray[np.int16]:
+    """Read one file through the node's own headers and decoders."""
+    from screener.assemble.headers import SliceHeader, read_headers
+    from screener.assemble.pixels import read_frame_hu
+
+    (header,) = read_headers(only_study(path))
+    hu, _ = read_frame_hu(SliceHeader(header, header.frames[0]))
+    return hu

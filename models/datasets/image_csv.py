@@ -17,7 +17,7 @@ from models.datasets.contract import (
     Sample,
     Unit,
 )
-from models.datasets.grey_files import GreyFiles
+from models.datasets.grey_files import PICTURE_ENDINGS, GreyFiles
 from models.datasets.tables import Row, class_order, read_table
 from models.errors import DatasetInvalid
 
@@ -120,6 +120,12 @@ def refuse_repeats(samples: Sequence[Sample], table_path: Path) -> None:
 
 def _existing(folder: Path, name: str, table_path: Path) -> Path:
     path = folder / name
+    if path.suffix.lower() not in PICTURE_ENDINGS:
+        endings = ", ".join(sorted(PICTURE_ENDINGS))
+        raise DatasetInvalid(
+            f"{table_path} names {name}, which is no picture ({endings}); slices in "
+            "DICOM have the layout dicom-csv"
+        )
     if not path.is_file():
         raise DatasetInvalid(
             f"{table_path} names {name}, which is not in {folder}; correct the row or the folder"
