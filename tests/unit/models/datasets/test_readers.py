@@ -266,7 +266,7 @@ def test_real_covid_19_ct_seg_stands_upright() -> None:
 
 
 def test_real_slices_read_as_the_node_reads_them() -> None:
-    """The door of the data sets and the door of the node give the same HU (ADR 18)."""
+    """The door of the data sets and the door of the node give the same HU (ADR 19)."""
     for name in ("dicom/ctmd/COVID_P002", "dicom/lctsc/Case_005_jpegls", "dicom/nysbu"):
         for path in sorted(real(name).glob("*.dcm"))[:4]:
             assert np.array_equal(read_hu(path), read_hu_as_the_node_does(path)), path
