@@ -58,6 +58,16 @@ def _check_sha256(value: str) -> str:
     return value
 
 
+def _check_pin(value: str) -> str:
+    pin = value.replace(":", "").lower()
+    if not re.fullmatch(r"[0-9a-f]{64}", pin):
+        raise ValueError(
+            "write the SHA-256 fingerprint of the certificate, 64 hexadecimal digits, as "
+            "`openssl x509 -noout -fingerprint -sha256 -in FILE` shows it"
+        )
+    return pin
+
+
 def _check_time_of_day(value: str) -> str:
     time.fromisoformat(value)
     return value
@@ -68,6 +78,7 @@ _VOTE = VotePolicy(name="default", rule=VoteRule.AFFECTED_FRACTION)
 AeTitle = Annotated[str, AfterValidator(_check_ae_title)]
 Network = Annotated[str, AfterValidator(_check_address)]
 Sha256 = Annotated[str, AfterValidator(_check_sha256)]
+CertificatePin = Annotated[str, AfterValidator(_check_pin)]
 TimeOfDay = Annotated[str, AfterValidator(_check_time_of_day)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -86,13 +97,33 @@ class NodeSettings(_Section):
     maximum_associations: Annotated[int, Field(ge=1)] = 64
     maximum_associations_per_peer: Annotated[int, Field(ge=1)] = 16
     network_timeout_s: Seconds = 30.0
+    minimum_bytes_per_s: Annotated[float, Field(ge=0)] = 2048.0
+    tls_port: Port = 0
+    tls_certificate_file: Path | None = None
+    tls_key_file: Path | None = None
+    tls_ca_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> NodeSettings:
+        files = {
+            "tls_certificate_file": self.tls_certificate_file,
+            "tls_key_file": self.tls_key_file,
+            "tls_ca_file": self.tls_ca_file,
+        }
+        missing = [name for name, path in files.items() if path is None]
+        if self.tls_port and missing:
+            raise ValueError(f"tls_port needs {', '.join(missing)}: name the PEM files")
+        return self
 
 
 class PeerSettings(_Section):
-    """Who may speak: a calling AE title bound to addresses. Nobody else gets in."""
+    """Who may speak: a calling AE title bound to addresses and a certificate. Nobody else."""
 
     ae_title: AeTitle
     addresses: Annotated[tuple[Network, ...], Field(min_length=1)]
+    allow_plain: bool = False
+    certificate_sha256: tuple[CertificatePin, ...] = ()
+    certificate_names: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     priority: Literal["stat", "routine"] = "routine"
     query_host: str = ""
     query_port: Port = 0
@@ -106,6 +137,11 @@ class PeerSettings(_Section):
                 f"query_host: {self.addresses[0]} is a network; name the host to ask for counts"
             )
         return self
+
+    @property
+    def has_certificate(self) -> bool:
+        """Whether the peer can prove itself on the TLS port."""
+        return bool(self.certificate_sha256 or self.certificate_names)
 
     @property
     def query_address(self) -> str:

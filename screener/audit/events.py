@@ -44,6 +44,10 @@ class EventKind(StrEnum):
     NODE_STARTED = "node_started"  #: 110100 Application Activity
     NODE_STOPPED = "node_stopped"  #: 110100 Application Activity
     ASSOCIATION_REFUSED = "association_refused"  #: 110113 Security Alert
+    ASSOCIATION_BROKEN = "association_broken"
+    CERTIFICATES_RELOADED = "certificates_reloaded"  #: 110113 Security Alert
+    CERTIFICATES_REFUSED = "certificates_refused"  #: 110113 Security Alert
+    CERTIFICATE_EXPIRING = "certificate_expiring"  #: 110113 Security Alert
     INSTANCE_REFUSED = "instance_refused"  #: 110113 Security Alert
     STUDY_OPENED = "study_opened"  #: 110102 Begin Transferring DICOM Instances
     STUDY_REOPENED = "study_reopened"  #: 110102 Begin Transferring DICOM Instances
@@ -99,8 +103,14 @@ PAYLOAD_KEYS: Mapping[EventKind, frozenset[str]] = {
     EventKind.NODE_STARTED: frozenset({"process", "version", "host"}),
     EventKind.NODE_STOPPED: frozenset({"process", "version", "host", "reason"}),
     EventKind.ASSOCIATION_REFUSED: frozenset(
+        {"calling_ae_title", "called_ae_title", "address", "reason", "rejection"}
+    ),
+    EventKind.ASSOCIATION_BROKEN: frozenset(
         {"calling_ae_title", "called_ae_title", "address", "reason"}
     ),
+    EventKind.CERTIFICATES_RELOADED: frozenset({"process", "host"}),
+    EventKind.CERTIFICATES_REFUSED: frozenset({"process", "host", "detail"}),
+    EventKind.CERTIFICATE_EXPIRING: frozenset({"file", "expires_at", "days_left"}),
     EventKind.INSTANCE_REFUSED: frozenset({"calling_ae_title", "status", "reason"}),
     EventKind.STUDY_OPENED: frozenset({"calling_ae_title", "generation"}),
     EventKind.STUDY_REOPENED: frozenset({"calling_ae_title", "generation"}),

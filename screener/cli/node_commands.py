@@ -15,11 +15,12 @@ from screener.cli.output import (
     print_text,
     progress_bar,
 )
-from screener.daemon.stopping import stop_event_of_process
+from screener.daemon.stopping import reload_event_of_process, stop_event_of_process
 from screener.logs import set_up_logs
 from screener.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -39,23 +40,24 @@ def add_to(app: typer.Typer) -> None:
 def serve() -> None:
     """Run the whole node on this machine: listener, workers, senders, scheduler.
 
-    No broker is needed. Stop with Ctrl-C or SIGTERM; nothing that was received is lost.
+    No broker is needed. Stop with Ctrl-C or SIGTERM; nothing that was received is lost. SIGHUP
+    reads the TLS files again.
 
     Example: `screener --settings screener.toml serve`
     """
     from screener.daemon.serve import serve as run
 
-    _run_process(run)
+    _run_process(run, reload_event_of_process())
 
 
 def listen() -> None:
-    """Receive studies by C-STORE until stopped.
+    """Receive studies by C-STORE until stopped; SIGHUP reads the TLS files again.
 
     Example: `screener --settings screener.toml listen`
     """
     from screener.daemon.listening import listen as run
 
-    _run_process(run)
+    _run_process(run, reload_event_of_process())
 
 
 def work() -> None:
@@ -189,7 +191,7 @@ def _settings() -> Settings:
     return settings
 
 
-def _run_process(run: Callable[..., None]) -> None:
+def _run_process(run: Callable[..., None], *more: threading.Event) -> None:
     # What a node keeps is about patients: for its own account alone, whatever the shell says.
     os.umask(0o077)
-    run(_settings(), stop_event_of_process())
+    run(_settings(), stop_event_of_process(), *more)

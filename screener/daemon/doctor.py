@@ -9,20 +9,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from screener.audit.database import Database
+from screener.daemon.certificates import certificate_ages, tls_files
 from screener.daemon.listening import READY_FILE
-from screener.daemon.site import query_node_of
+from screener.daemon.site import query_node_of, utc_now
 from screener.daemon.tools import verify_models
 from screener.deliver.echo import EchoResult, echo
 from screener.domain import QueryNode
 from screener.enqueue import is_broker_reachable
 from screener.errors import ScreenerError, WrongUse
+from screener.receive.tls import server_context
 from screener.settings import SQLITE_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from models.registry import ModelFolder
-    from screener.settings import Settings
+    from screener.settings import PeerSettings, Settings
 
 #: How long a look at the own port may take, in seconds.
 PORT_TIMEOUT_S = 3.0
@@ -189,17 +191,43 @@ def _check_destinations(settings: Settings) -> list[Check]:
     ]
 
 
+def _check_tls(settings: Settings) -> list[Check]:
+    files = tls_files(settings)
+    if files is None:
+        plain = [peer.ae_title for peer in settings.peers if peer.allow_plain]
+        detail = f"no TLS port; without encryption come: {', '.join(plain) or 'nobody'}"
+        return [Check("TLS", is_ok=True, detail=detail)]
+    server_context(files)
+    return [
+        Check(
+            f"TLS {age.name}",
+            is_ok=not age.is_due,
+            detail=f"ends {age.expires_at:%Y-%m-%d}, {age.left.days} days left"
+            + ("; renew it, then send SIGHUP" if age.is_due else ""),
+        )
+        for age in certificate_ages(files, utc_now())
+    ]
+
+
 def _check_peers(settings: Settings) -> list[Check]:
     if settings.peers:
-        titles = ", ".join(peer.ae_title for peer in settings.peers)
+        titles = ", ".join(f"{peer.ae_title} ({_ways_of(peer)})" for peer in settings.peers)
         return [Check("peers", is_ok=True, detail=f"may send: {titles}")]
     detail = "none: every association is refused; add [[peers]] to the settings"
     return [Check("peers", is_ok=False, detail=detail)]
 
 
+def _ways_of(peer: PeerSettings) -> str:
+    ways = [
+        name for name, has in (("TLS", peer.has_certificate), ("plain", peer.allow_plain)) if has
+    ]
+    return " and ".join(ways)
+
+
 #: What `examine` can look at, in the order in which it does.
 SUBJECTS: Mapping[str, Callable[[Settings], list[Check]]] = {
     "listener": _check_port,
+    "tls": _check_tls,
     "disk": _check_disk,
     "database": _check_database,
     "broker": _check_broker,

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 DRAIN_S = 20.0
 
 
-def serve(settings: Settings, stop: threading.Event) -> None:
-    """Run listener, workers, sender and scheduler until `stop` is set."""
+def serve(settings: Settings, stop: threading.Event, reload: threading.Event) -> None:
+    """Run listener, workers, sender and scheduler until `stop` is set.
+
+    `reload` is passed on to the listener, which then reads its TLS files again.
+    """
     upgrade_database(settings)
     workers = [
         ChildSpec(f"worker-{number}", ("work",))
@@ -25,11 +28,12 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     ]
     supervise(
         [
-            ChildSpec("listener", ("listen",)),
+            ChildSpec("listener", ("listen",), takes_hangup=True),
             *workers,
             ChildSpec("sender", ("deliver",)),
             ChildSpec("scheduler", ("schedule",)),
         ],
         stop,
         DRAIN_S,
+        reload,
     )

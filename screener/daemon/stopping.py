@@ -40,6 +40,22 @@ def stop_event_of_process(environment: Mapping[str, str] = os.environ) -> thread
     return stop
 
 
+def reload_event_of_process() -> threading.Event:
+    """Give an event that is set by SIGHUP; at a terminal SIGHUP keeps its meaning, the end.
+
+    Call once, from the main thread of a process.
+    """
+    reload = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        reload.set()
+
+    if not (sys.__stdin__ and sys.__stdin__.isatty()):
+        signal.signal(signal.SIGHUP, on_signal)
+    return reload
+
+
 def _wait_for_end_of_input(stop: threading.Event) -> None:
     # os.read, not sys.stdin: a buffered reader would hold a lock at interpreter exit.
     descriptor = sys.__stdin__.fileno() if sys.__stdin__ else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -36,6 +37,7 @@ class ChildSpec:
 
     name: str
     arguments: tuple[str, ...]
+    takes_hangup: bool = False  #: whether SIGHUP makes it read files again; others it would end
 
 
 class Child:
@@ -68,6 +70,11 @@ class Child:
             if self._process.stdin:
                 self._process.stdin.close()
             self._process.terminate()
+
+    def pass_hangup(self) -> None:
+        """Send SIGHUP on, where it has a meaning."""
+        if self.spec.takes_hangup and self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGHUP)
 
     def wait(self, deadline_s: float) -> None:
         """Wait until it has ended; after `deadline_s` (monotonic) it is killed."""
@@ -107,11 +114,23 @@ class Child:
         self._process = None
 
 
-def supervise(specs: Sequence[ChildSpec], stop: threading.Event, drain_s: float) -> None:
-    """Keep all children running until `stop` is set, then stop them within `drain_s`."""
+def supervise(
+    specs: Sequence[ChildSpec],
+    stop: threading.Event,
+    drain_s: float,
+    reload: threading.Event | None = None,
+) -> None:
+    """Keep all children running until `stop` is set, then stop them within `drain_s`.
+
+    Where `reload` is set it is passed on as SIGHUP and cleared.
+    """
     children = [Child(spec) for spec in specs]
     try:
         while not stop.is_set():
+            if reload is not None and reload.is_set():
+                reload.clear()
+                for child in children:
+                    child.pass_hangup()
             for child in children:
                 child.look(time.monotonic())
             stop.wait(LOOK_EVERY_S)

@@ -41,6 +41,7 @@ port = 0
 [[peers]]
 ae_title = "{sender_ae_title}"
 addresses = ["127.0.0.1"]
+allow_plain = true
 
 [spool]
 reserve_bytes = 0

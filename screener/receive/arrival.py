@@ -43,6 +43,7 @@ class AssociationNotice:
     calling_ae_title: str = ""
     called_ae_title: str = ""
     reason: str = ""
+    rejection: str = ""  #: result, source and reason of the A-ASSOCIATE-RJ, such as 1/1/3
 
 
 @dataclass(frozen=True, slots=True)

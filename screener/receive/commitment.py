@@ -6,13 +6,17 @@ guess, says which delivery is meant.
 
 from __future__ import annotations
 
+import io
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
+from pydicom.filereader import read_dataset
 
 from screener.domain import CommitmentReport
 from screener.errors import DatabaseUnavailable
+from screener.receive.contexts import IMPLICIT_VR_LITTLE_ENDIAN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +36,18 @@ _SUCCESS = 0x0000
 _PROCESSING_FAILURE = 0x0110
 _NO_SUCH_EVENT_TYPE = 0x0113
 _INVALID_ARGUMENT_VALUE = 0x0115
-_UNRECOGNISED_OPERATION = 0x0211
+
+#: What pydicom raises for bytes that are no such report; a nesting of the sender's choice recurses.
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    NotImplementedError,
+    EOFError,
+    struct.error,
+    RecursionError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +61,34 @@ class CommitmentHandlers:
     settle: Callable[[CommitmentReport], bool]
 
     def on_event_report(self, event: Event) -> tuple[int, None]:
-        """Take a result and answer a status; a node that hears of a failure reports again."""
+        """Take a result on an association of ours and answer a status."""
         if event.event_type not in {_ALL_COMMITTED, _SOME_FAILED}:
             return _NO_SUCH_EVENT_TYPE, None
         # What cannot be parsed raises, and the library answers 0x0110 for us.
-        report = read_report(event.event_information)
+        return self._settle(read_report(event.event_information)), None
+
+    def take(self, event_type: int | None, encoded: bytes, transfer_syntax_uid: str) -> int:
+        """Take a result on an association of the other node and answer a status."""
+        if event_type not in {_ALL_COMMITTED, _SOME_FAILED}:
+            return _NO_SUCH_EVENT_TYPE
+        is_implicit = transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN
+        try:
+            report = read_report(
+                read_dataset(io.BytesIO(encoded), is_implicit, is_little_endian=True)
+            )
+        except UNREADABLE as error:
+            structlog.get_logger().warning("commitment_unreadable", error=type(error).__name__)
+            return _PROCESSING_FAILURE
+        return self._settle(report)
+
+    def _settle(self, report: CommitmentReport) -> int:
+        """Hand a report on; a node that hears of a failure reports again."""
         try:
             is_known = self.settle(report)
         except DatabaseUnavailable:
             structlog.get_logger().error("commitment_postponed")
-            return _PROCESSING_FAILURE, None
-        return (_SUCCESS if is_known else _INVALID_ARGUMENT_VALUE), None
-
-    def on_action(self, event: Event) -> tuple[int, None]:
-        """Refuse to commit to anything ourselves: we are no archive."""
-        del event
-        return _UNRECOGNISED_OPERATION, None
+            return _PROCESSING_FAILURE
+        return _SUCCESS if is_known else _INVALID_ARGUMENT_VALUE
 
 
 def read_report(information: Dataset) -> CommitmentReport:

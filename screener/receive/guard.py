@@ -1,60 +1,43 @@
-"""What stands between pynetdicom and a network.
+"""What is needed of pynetdicom where it receives for us: on associations that we opened (C-GET).
 
-The library reads as many bytes as a peer announces, waits for them without a limit, and looks at
-its own limits only after it has started two threads. Here a connection is judged when it is
-accepted; a read has a longest length and a deadline; a C-STORE goes to the spool as it arrives;
-and when an association ends, nothing half-received stays behind.
-
-This module uses names that the library does not promise to keep: its version is pinned exactly,
-and `check_library` fails at start where one of them is gone. Not here yet: TLS, and event-driven
-loops instead of the library's short sleeps.
+The library would read as many bytes as a peer announces, wait for them without a limit, keep a
+whole data set in memory, and abort the association for one odd UID. This module uses names that
+it does not promise to keep: its version is pinned exactly, and `check_library` fails where one of
+them is gone or does something else. The listener has an upper layer of its own (ADR 20).
 """
 
 from __future__ import annotations
 
-import ipaddress
-import socket
-import socketserver
-import threading
+import inspect
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pydicom.config
 import structlog
-from pynetdicom import _config, evt
+from pynetdicom import _config
 from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_messages import C_STORE_RQ
+from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
 from pynetdicom.pdu_primitives import P_DATA
-from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+from pynetdicom.transport import AssociationSocket
 
 from screener.errors import ConfigError
+from screener.receive.association import MAX_DATA_PDU_BYTES
+from screener.receive.messages import MAX_COMMAND_BYTES
 from screener.receive.part10 import FileMeta
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import socket
 
     from pynetdicom.association import Association
 
     from screener.receive.spool import PendingInstance, Spool
 
-#: Longest PDU before an association is established, in bytes; an A-ASSOCIATE-RQ with 128 contexts
-#: of 20 syntaxes fits.
-MAX_NEGOTIATION_PDU_BYTES = 256 * 1024
-#: Longest PDU after that, in bytes; we announce less, some senders round up.
-MAX_DATA_PDU_BYTES = 1024 * 1024
-#: Most bytes of an unfinished message in memory: its command set, or data of no C-STORE.
-MAX_COMMAND_BYTES = 64 * 1024
-#: Connections that may wait to be accepted.
-LISTEN_BACKLOG = 128
-#: How long an ended association may keep its network thread, in seconds.
-_THREAD_END_S = 5.0
 #: Stands in the library's request for a UID that is empty; never kept, never answered.
 _ABSENT_UID = "0"
 
 
 def configure_library() -> None:
-    """Set the process-wide switches of the libraries; a listener is a process of its own.
+    """Set the process-wide switches of the libraries.
 
     UIDs are judged in our handler, instance by instance, because the library can only abort the
     whole association. Nothing of a data set goes into a log or a warning.
@@ -69,7 +52,7 @@ def configure_library() -> None:
 
 
 def check_library() -> None:
-    """Fail where the library no longer has what this module builds on.
+    """Fail where the library no longer has, or does, what this module builds on.
 
     Raises
     ------
@@ -77,135 +60,47 @@ def check_library() -> None:
         pynetdicom is not the pinned version.
     """
     wanted = (
-        (DIMSEServiceProvider, ("receive_primitive",)),
-        (AssociationSocket, ("recv",)),
-        (RequestHandler, ("handle", "_create_association")),
-        (ThreadedAssociationServer, ("verify_request", "get_request")),
+        (DIMSEServiceProvider, "receive_primitive", ("self", "primitive")),
+        (DIMSEMessage, "decode_msg", ("self", "primitive", "assoc")),
+        (AssociationSocket, "recv", ("self", "nr_bytes")),
     )
-    for owner, names in wanted:
-        missing = [name for name in names if not hasattr(owner, name)]
-        if missing:
+    for owner, name, parameters in wanted:
+        method = getattr(owner, name, None)
+        if method is None or tuple(inspect.signature(method).parameters) != parameters:
             raise ConfigError(
-                f"pynetdicom has no {owner.__name__}.{missing[0]}: install the pinned version"
+                f"pynetdicom has no {owner.__name__}.{name} as we know it: install the pinned "
+                "version"
             )
+    _check_that_data_go_to_our_file()
+
+
+def _check_that_data_go_to_our_file() -> None:
+    """Let the library take a fragment; it must write it where a message says."""
+
+    class Recorder:
+        def __init__(self) -> None:
+            self.file = self
+            self.written = b""
+
+        def write(self, content: bytes) -> None:
+            self.written += content
+
+        def flush(self) -> None:
+            return
+
+    message: Any = DIMSEMessage()
+    recorder = Recorder()
+    message._data_set_file = recorder  # noqa: SLF001
+    fragment = P_DATA()
+    fragment.presentation_data_value_list.append((1, b"\x00fragment"))
+    message.decode_msg(fragment)
+    if recorder.written != b"fragment":
+        raise ConfigError("pynetdicom keeps data sets elsewhere: install the pinned version")
 
 
 def _accept_any_uid(value: str) -> tuple[bool, str]:
     del value
     return True, ""
-
-
-class ConnectionLimits:
-    """Who may connect, and how often at a time.
-
-    Parameters
-    ----------
-    is_known_address
-        Says whether any peer may come from this IP address.
-    maximum_total, maximum_per_address
-        Most connections at a time.
-    """
-
-    def __init__(
-        self,
-        is_known_address: Callable[[str], bool],
-        maximum_total: int,
-        maximum_per_address: int,
-    ) -> None:
-        self._is_known_address = is_known_address
-        self._maximum_total = maximum_total
-        self._maximum_per_address = maximum_per_address
-        self._open: Counter[str] = Counter()
-        self._changed = threading.Condition()
-
-    def enter(self, address: str) -> str:
-        """Count a connection in; gives why it is dropped, empty where it may stay."""
-        if not self._is_known_address(address):
-            return "unknown address"
-        with self._changed:
-            if self._open.total() >= self._maximum_total:
-                return "too many connections"
-            if self._open[address] >= self._maximum_per_address:
-                return "too many connections from this address"
-            self._open[address] += 1
-        return ""
-
-    def leave(self, address: str) -> None:
-        """Count a connection out."""
-        with self._changed:
-            self._open[address] -= 1
-            if not self._open[address]:
-                del self._open[address]
-            self._changed.notify_all()
-
-    def wait_until_empty(self, timeout_s: float) -> bool:
-        """Wait until no connection is open; False where some still are after `timeout_s`."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._open, timeout_s)
-
-
-class GuardedServer(ThreadedAssociationServer):
-    """Accepts connections within limits.
-
-    The attributes are set once, after construction and before serving: the library constructs it.
-    """
-
-    request_queue_size = LISTEN_BACKLOG
-    daemon_threads = True
-
-    limits: ConnectionLimits
-    spool: Spool
-    negotiation_timeout_s: float
-    read_timeout_s: float
-    on_dropped: Callable[[str, str], None]
-
-    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
-        """Accept a connection and give it limits of time."""
-        connection, address = super().get_request()
-        connection.settimeout(self.negotiation_timeout_s)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        return connection, address
-
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Judge a connection before a byte is read; socketserver closes it on False."""
-        del request
-        address = plain_address(client_address[0])
-        reason = self.limits.enter(address)
-        if reason:
-            self.on_dropped(address, reason)
-        return not reason
-
-    def stop_accepting(self) -> None:
-        """End the accept loop and close its socket; open associations go on."""
-        socketserver.BaseServer.shutdown(self)
-        self.server_close()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing on standard error: what fails here is a connection that went away."""
-
-
-class GuardedRequestHandler(RequestHandler):
-    """One connection: a bounded socket, a spooling DIMSE provider, and a clean end."""
-
-    server: GuardedServer
-
-    def handle(self) -> None:
-        """Run the association to its end, then remove what it left."""
-        try:
-            assoc = self._create_association()
-            provider = SpoolingProvider(assoc, self.server.spool)
-            assoc.dimse = provider
-            bound_reads(assoc, self.server.negotiation_timeout_s, self.server.read_timeout_s)
-            try:
-                evt.trigger(assoc, evt.EVT_CONN_OPEN, {"address": self.client_address})
-                assoc.start()
-                assoc.join()
-                assoc.dul.join(_THREAD_END_S)
-            finally:
-                provider.discard_all()
-        finally:
-            self.server.limits.leave(plain_address(self.client_address[0]))
 
 
 class SpoolingProvider(DIMSEServiceProvider):
@@ -276,6 +171,29 @@ def peer_of(assoc: Association) -> Any:
     return assoc.acceptor if assoc.is_requestor else assoc.requestor
 
 
+def bound_reads(assoc: Association, deadline_s: float) -> None:
+    """Let an association that we opened read no PDU that is longer or slower than allowed.
+
+    Parameters
+    ----------
+    assoc
+        Whose socket is to be bounded.
+    deadline_s
+        Of one read, in seconds.
+    """
+    wrapped: Any = assoc.dul.socket
+
+    def read(n_bytes: int) -> bytearray:
+        if n_bytes > MAX_DATA_PDU_BYTES:
+            # OSError: the library takes it for a lost connection and closes.
+            raise ConnectionError("PDU is longer than allowed")
+        if wrapped.socket is None:
+            raise ConnectionError("connection is closed")
+        return _read_exactly(wrapped.socket, n_bytes, deadline_s)
+
+    wrapped.recv = read
+
+
 def _is_store_without_file(message: Any) -> bool:
     return isinstance(message, C_STORE_RQ) and message._data_set_file is None  # noqa: SLF001
 
@@ -296,34 +214,6 @@ class _LibraryFile:
         """Do nothing: the spool flushes once, when the instance is complete."""
 
 
-def bound_reads(assoc: Association, negotiation_s: float, established_s: float) -> None:
-    """Let `assoc` read no PDU that is longer or slower than allowed.
-
-    Parameters
-    ----------
-    assoc
-        Whose socket is to be bounded.
-    negotiation_s, established_s
-        Deadline of one PDU, in seconds, before and after the association is established.
-    """
-    wrapped: Any = assoc.dul.socket
-
-    def read(n_bytes: int) -> bytearray:
-        limit, deadline_s = (
-            (MAX_DATA_PDU_BYTES, established_s)
-            if assoc.is_established
-            else (MAX_NEGOTIATION_PDU_BYTES, negotiation_s)
-        )
-        if n_bytes > limit:
-            # OSError: the library takes it for a lost connection and closes.
-            raise ConnectionError("PDU is longer than allowed")
-        if wrapped.socket is None:
-            raise ConnectionError("connection is closed")
-        return _read_exactly(wrapped.socket, n_bytes, deadline_s)
-
-    wrapped.recv = read
-
-
 def _read_exactly(connection: socket.socket, n_bytes: int, deadline_s: float) -> bytearray:
     """Read `n_bytes`, or what came before the peer closed.
 
@@ -333,10 +223,9 @@ def _read_exactly(connection: socket.socket, n_bytes: int, deadline_s: float) ->
         Not all came within `deadline_s` seconds, one byte at a time or not.
     """
     content = bytearray(n_bytes)
-    view = memoryview(content)
     n_read = 0
     end_s = time.monotonic() + deadline_s
-    try:
+    with memoryview(content) as view:
         while n_read < n_bytes:
             remaining_s = end_s - time.monotonic()
             if remaining_s <= 0:
@@ -346,15 +235,6 @@ def _read_exactly(connection: socket.socket, n_bytes: int, deadline_s: float) ->
             if n_new == 0:
                 break
             n_read += n_new
-    finally:
-        view.release()
     connection.settimeout(deadline_s)
     del content[n_read:]
     return content
-
-
-def plain_address(address: str) -> str:
-    """Give an address as the settings write it: IPv4 in IPv6 clothes becomes IPv4."""
-    parsed = ipaddress.ip_address(address.split("%", 1)[0])
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    return str(mapped or parsed)

@@ -1,4 +1,4 @@
-"""C-STORE and C-ECHO to a status, and an association to yes or no.
+"""An instance to a status, and an association to yes or no; no network here.
 
 The boundary that never raises: whatever happens to one instance becomes its status, so that one
 odd instance never costs its neighbours the association.
@@ -7,10 +7,9 @@ odd instance never costs its neighbours the association.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
-from pydicom.dataset import Dataset
 
 from screener.domain import SpooledInstance
 from screener.errors import DatabaseUnavailable, RefusedInstance, ScreenerError, Transient
@@ -20,7 +19,7 @@ from screener.receive.arrival import (
     ReceivedInstance,
     RefusalNotice,
 )
-from screener.receive.guard import SpoolingProvider, peer_of, plain_address
+from screener.receive.dimse import Answer
 from screener.receive.header import (
     CommandIdentity,
     ReceivedHeader,
@@ -36,28 +35,45 @@ from screener.receive.status import (
     SOP_CLASS_NOT_SUPPORTED,
     SUCCESS,
 )
+from screener.receive.upper_layer import APPLICATION_CONTEXT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
     from pathlib import Path
 
-    from pynetdicom.events import Event
-
     from screener.domain import CommitmentReport
-    from screener.receive.peers import PeerList
+    from screener.receive.peers import Origin, PeerList
     from screener.receive.spool import PendingInstance, Spool
+    from screener.receive.upper_layer import AssociationRequest, UserIdentity
 
-#: A-ASSOCIATE-RJ (PS3.8 Table 9-21): result, source, reason.
-_CALLING_AE_NOT_RECOGNISED = (1, 1, 3)
-_CALLED_AE_NOT_RECOGNISED = (1, 1, 7)
-_TEMPORARY_CONGESTION = (2, 3, 1)
+#: User identity types whose fields travel in clear text: user name, and password (PS3.7 D.3.3.7).
+_CLEAR_TEXT_IDENTITIES = frozenset({1, 2})
 
 
 @dataclass(frozen=True, slots=True)
-class _Rejection:
-    codes: tuple[int, int, int]
-    reason: str
+class Rejection:
+    """Why an association is refused."""
+
+    codes: tuple[int, int, int]  #: result, source, reason of the A-ASSOCIATE-RJ
+    reason: str  #: fixed text for the audit
+
+
+#: A-ASSOCIATE-RJ (PS3.8 Table 9-21): result, source, reason.
+_APPLICATION_CONTEXT_NOT_SUPPORTED = (1, 1, 2)
+_CALLING_AE_NOT_RECOGNISED = (1, 1, 3)
+_CALLED_AE_NOT_RECOGNISED = (1, 1, 7)
+_NO_REASON = (2, 2, 1)
+_PROTOCOL_VERSION_NOT_SUPPORTED = (1, 2, 2)
+_TEMPORARY_CONGESTION = (2, 3, 1)
+_LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
+
+#: The request is longer than any honest one; trying again cannot help.
+TOO_LONG = Rejection((1, 3, 2), "the association request is longer than allowed")
+#: As many associations are open as may be.
+LIMIT_REACHED = Rejection(_LOCAL_LIMIT_EXCEEDED, "as many associations are open as may be")
+#: Judging failed: what cannot be judged does not get in.
+NOT_JUDGED = Rejection(_TEMPORARY_CONGESTION, "it could not be judged")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +81,8 @@ class ReceiverHooks:
     """What the receiver needs from outside.
 
     ``register`` commits the row of an instance and raises `DatabaseUnavailable` where it cannot;
-    ``observe`` writes notices to the audit and must not decide anything; ``now`` reads the clock;
+    ``observe`` writes notices to the audit, must not decide anything and must not wait: it is
+    called by the thread that accepts connections; ``now`` reads the clock;
     ``settle`` takes the result of a storage commitment and says whether anybody asked for it.
     """
 
@@ -75,8 +92,18 @@ class ReceiverHooks:
     settle: Callable[[CommitmentReport], bool] = lambda _: False
 
 
+@dataclass(frozen=True, slots=True)
+class StoreRequest:
+    """One C-STORE request whose data set, if it has one, is in the spool."""
+
+    pending: PendingInstance | None
+    context_sop_class_uid: str  #: abstract syntax of its presentation context
+    address: str
+    calling_ae_title: str
+
+
 class ReceiveHandlers:
-    """The event handlers of one listener.
+    """What one listener decides.
 
     Parameters
     ----------
@@ -108,43 +135,38 @@ class ReceiveHandlers:
 
     # ── instances ────────────────────────────────────────────────────────────────────────────
 
-    def on_echo(self, event: Event) -> int:
-        """Answer a C-ECHO."""
-        del event
-        return SUCCESS
-
-    def on_store(self, event: Event) -> Dataset:
+    def store(self, request: StoreRequest) -> Answer:
         """Keep one instance and answer a status; success only after file and row are durable."""
         try:
-            self._store(event)
+            self._store(request)
         except RefusedInstance as refusal:
-            return self._refuse(event, refusal.status, refusal.comment)
+            return self._refuse(request, refusal.status, refusal.comment)
         except Transient as error:
             structlog.get_logger().error("store_postponed", error=type(error).__name__)
             is_database = isinstance(error, DatabaseUnavailable)
             comment = "Database is not available" if is_database else "Disk is full"
-            return self._refuse(event, OUT_OF_RESOURCES, comment)
-        except Exception as error:  # noqa: BLE001 - the boundary; the library would blame the data
+            return self._refuse(request, OUT_OF_RESOURCES, comment)
+        except Exception as error:  # noqa: BLE001 - the boundary; the sender would lose the others
             # The class only: the text of an unknown error may hold values of the data set.
             structlog.get_logger().error("store_failed", error=type(error).__name__)
-            return self._refuse(event, PROCESSING_FAILURE, "Internal error")
-        return _status_of(SUCCESS, "")
+            return self._refuse(request, PROCESSING_FAILURE, "Internal error")
+        return Answer(SUCCESS)
 
-    def _store(self, event: Event) -> None:
-        pending = _provider_of(event).take(event.request)
+    def _store(self, request: StoreRequest) -> None:
+        pending = request.pending
         if pending is None:
             raise RefusedInstance(CANNOT_UNDERSTAND, "There is no data set")
         try:
-            header = self._read_header(event, pending)
+            header = self._read_header(request, pending)
             path = self._spool.keep(pending)
         finally:
             self._spool.discard(pending)
         # From here the file stays whatever happens: without a row the janitor adopts it.
-        self._hooks.register(self._received(event, pending, header, path))
+        self._hooks.register(self._received(request, pending, header, path))
 
-    def _read_header(self, event: Event, pending: PendingInstance) -> ReceivedHeader:
+    def _read_header(self, request: StoreRequest, pending: PendingInstance) -> ReceivedHeader:
         check_sop_instance_uid(pending.meta.sop_instance_uid)
-        if pending.meta.sop_class_uid != event.context.abstract_syntax:
+        if pending.meta.sop_class_uid != request.context_sop_class_uid:
             raise RefusedInstance(SOP_CLASS_NOT_SUPPORTED, "SOP class is not of this context")
         command = CommandIdentity(pending.meta.sop_class_uid, pending.meta.sop_instance_uid)
         with pending.open_data_set() as stream:
@@ -157,7 +179,7 @@ class ReceiveHandlers:
             )
 
     def _received(
-        self, event: Event, pending: PendingInstance, header: ReceivedHeader, path: Path
+        self, request: StoreRequest, pending: PendingInstance, header: ReceivedHeader, path: Path
     ) -> ReceivedInstance:
         instance = SpooledInstance(
             study_instance_uid=header.study_instance_uid,
@@ -171,79 +193,60 @@ class ReceiveHandlers:
             calling_ae_title=pending.meta.source_ae_title or None,
         )
         n_bytes = pending.data_set_offset + pending.n_data_set_bytes
-        return ReceivedInstance(instance, header, n_bytes, _address_of(event))
+        return ReceivedInstance(instance, header, n_bytes, request.address)
 
-    def _refuse(self, event: Event, status: int, comment: str) -> Dataset:
+    def _refuse(self, request: StoreRequest, status: int, comment: str) -> Answer:
         self._observe(
             RefusalNotice(
                 at=self._hooks.now(),
-                address=_address_of(event),
-                calling_ae_title=_calling_ae_title_of(event),
+                address=request.address,
+                calling_ae_title=request.calling_ae_title,
                 status=status,
                 reason=comment,
             )
         )
-        return _status_of(status, comment)
+        # A UID that is none must not go back: it could forge a line in the sender's log.
+        is_named = status != INVALID_SOP_INSTANCE
+        return Answer(status, comment[:MAX_COMMENT_LENGTH], names_instance=is_named)
 
     # ── associations ─────────────────────────────────────────────────────────────────────────
 
-    def on_requested(self, event: Event) -> None:
-        """Refuse an association that must not be; say nothing where it may go on."""
-        # The library goes on where a handler fails; refusing must be what happens then.
-        rejection: _Rejection | None = _Rejection(_TEMPORARY_CONGESTION, "it could not be judged")
-        try:
-            rejection = self._judge(event)
-        finally:
-            if rejection is not None:
-                event.assoc.acse.send_reject(*rejection.codes)
-                self._notice(event, AssociationOutcome.REJECTED, rejection.reason)
-                event.assoc.kill()
-
-    def _judge(self, event: Event) -> _Rejection | None:
-        if _called_ae_title_of(event) != self._ae_title:
-            return _Rejection(_CALLED_AE_NOT_RECOGNISED, "called AE title is not ours")
-        if not self._peers.is_allowed(_calling_ae_title_of(event), _address_of(event)):
-            return _Rejection(_CALLING_AE_NOT_RECOGNISED, "calling AE title is not known here")
+    def judge(self, request: AssociationRequest, origin: Origin) -> Rejection | None:
+        """Say why an association is refused; None where it may be."""
+        if not request.protocol_version & 1:
+            return Rejection(_PROTOCOL_VERSION_NOT_SUPPORTED, "protocol version is not ours")
+        if request.application_context != APPLICATION_CONTEXT:
+            return Rejection(_APPLICATION_CONTEXT_NOT_SUPPORTED, "application context is not ours")
+        if request.called_ae_title != self._ae_title:
+            return Rejection(_CALLED_AE_NOT_RECOGNISED, "called AE title is not ours")
+        refusal = self._peers.refusal(request.calling_ae_title, origin)
+        if refusal:
+            return Rejection(_CALLING_AE_NOT_RECOGNISED, refusal)
+        if request.user_identity is not None:
+            return Rejection(_NO_REASON, _identity_refusal(request.user_identity, origin))
         if not self._spool.has_room():
-            return _Rejection(_TEMPORARY_CONGESTION, "disk is below its reserve")
+            return Rejection(_TEMPORARY_CONGESTION, "disk is below its reserve")
         return None
 
-    def on_user_identity(self, event: Event) -> tuple[bool, bytes | None]:
-        """Refuse any user identity: we check none, and unchecked must not mean accepted."""
-        del event
-        return False, None
-
-    def on_accepted(self, event: Event) -> None:
-        """Note an association that was accepted."""
-        self._notice(event, AssociationOutcome.ACCEPTED)
-
-    def on_rejected(self, event: Event) -> None:
-        """Note an association that the library refused."""
-        self._notice(event, AssociationOutcome.REJECTED, "limit of associations or user identity")
-
-    def on_released(self, event: Event) -> None:
-        """Note an association that ended in order."""
-        self._notice(event, AssociationOutcome.RELEASED)
-
-    def on_aborted(self, event: Event) -> None:
-        """Note an association that broke off."""
-        self._notice(event, AssociationOutcome.ABORTED)
-
-    def on_dropped(self, address: str, reason: str) -> None:
-        """Note a connection that was closed unread."""
-        self._observe(
-            AssociationNotice(AssociationOutcome.DROPPED, self._hooks.now(), address, reason=reason)
-        )
-
-    def _notice(self, event: Event, outcome: AssociationOutcome, reason: str = "") -> None:
+    def note(
+        self,
+        outcome: AssociationOutcome,
+        origin: Origin,
+        request: AssociationRequest | None = None,
+        rejection: Rejection | None = None,
+        reason: str = "",
+    ) -> None:
+        """Tell what happened to an association."""
+        codes = "/".join(str(code) for code in rejection.codes) if rejection else ""
         self._observe(
             AssociationNotice(
                 outcome,
                 self._hooks.now(),
-                _address_of(event),
-                calling_ae_title=_calling_ae_title_of(event),
-                called_ae_title=_called_ae_title_of(event),
-                reason=reason,
+                origin.address,
+                calling_ae_title=request.calling_ae_title if request else "",
+                called_ae_title=request.called_ae_title if request else "",
+                reason=rejection.reason if rejection else reason,
+                rejection=codes,
             )
         )
 
@@ -254,32 +257,9 @@ class ReceiveHandlers:
             structlog.get_logger().error("notice_lost", error=type(error).__name__)
 
 
-def _provider_of(event: Event) -> SpoolingProvider:
-    provider: Any = event.assoc.dimse
-    if not isinstance(provider, SpoolingProvider):
-        raise TypeError("the association has no spool")
-    return provider
-
-
-def _address_of(event: Event) -> str:
-    return plain_address(peer_of(event.assoc).address)
-
-
-def _calling_ae_title_of(event: Event) -> str:
-    primitive = event.assoc.requestor.primitive
-    return str(primitive.calling_ae_title).strip() if primitive else ""
-
-
-def _called_ae_title_of(event: Event) -> str:
-    primitive = event.assoc.requestor.primitive
-    return str(primitive.called_ae_title).strip() if primitive else ""
-
-
-def _status_of(status: int, comment: str) -> Dataset:
-    answer = Dataset()
-    answer.Status = status
-    if status == INVALID_SOP_INSTANCE:
-        answer.AffectedSOPInstanceUID = ""  # leaves it out of the answer
-    if comment:
-        answer.ErrorComment = comment[:MAX_COMMENT_LENGTH]
-    return answer
+def _identity_refusal(identity: UserIdentity, origin: Origin) -> str:
+    """Say why a user identity is refused: we check none, and unchecked must not mean accepted."""
+    kind = identity.identity_type
+    if kind in _CLEAR_TEXT_IDENTITIES and not origin.is_tls:
+        return f"user identity of type {kind} in clear text"
+    return f"user identity of type {kind} cannot be checked here"

@@ -1,42 +1,29 @@
-"""Build the AE, start it, stop it."""
+"""Build the listening node, start it, stop it."""
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-from pynetdicom import AE, evt
+from typing import TYPE_CHECKING
 
 from screener.errors import ConfigError
-from screener.receive.commitment import STORAGE_COMMITMENT_SOP_CLASS_UID, CommitmentHandlers
-from screener.receive.contexts import (
-    ACCEPTED_CLASSES,
-    ACCEPTED_SYNTAXES,
-    EXPLICIT_VR_LITTLE_ENDIAN,
-    IMPLICIT_VR_LITTLE_ENDIAN,
-    VERIFICATION_SOP_CLASS_UID,
-)
-from screener.receive.guard import (
-    ConnectionLimits,
-    GuardedRequestHandler,
-    GuardedServer,
-    check_library,
-    configure_library,
-)
+from screener.receive.association import AssociationPolicy, Services
+from screener.receive.commitment import CommitmentHandlers
 from screener.receive.handlers import ReceiveHandlers, ReceiverHooks
+from screener.receive.limits import AssociationCounter, ConnectionLimits
 from screener.receive.peers import Peer, PeerList
-from screener.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from screener.receive.server import Door, Server, open_socket
+from screener.receive.tls import TlsFiles, server_context
 
 if TYPE_CHECKING:
-    from pynetdicom.events import EventHandlerType
+    import ssl
+    from collections.abc import Callable
 
     from screener.receive.spool import Spool
 
-#: How often the accept loop looks whether it should stop, in seconds.
-_ACCEPT_POLL_S = 0.1
-#: How long an aborted association may take to end, in seconds.
+#: How long an interrupted association may take to end, in seconds.
 _ABORT_S = 5.0
+#: Connections beyond the associations that may be open: they are told why they cannot be.
+_HEADROOM = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +38,11 @@ class ListenerSettings:
     max_pdu_bytes: int = 128 * 1024  #: longest PDU that we announce
     maximum_associations: int = 64
     maximum_associations_per_peer: int = 16  #: per IP address
-    acse_timeout_s: float = 10.0  #: for the association request, and one PDU before it is accepted
-    dimse_timeout_s: float = 30.0
+    acse_timeout_s: float = 10.0  #: for the TLS handshake, and again for the association request
     network_timeout_s: float = 30.0  #: an idle association, or one PDU, may take this long
+    minimum_bytes_per_s: float = 2048.0  #: of a message that is being received
+    tls_files: TlsFiles | None = None  #: None: no TLS port
+    tls_port: int = 0  #: 0 takes a free one; see `Listener.tls_port`
 
 
 class Listener:
@@ -86,21 +75,39 @@ class Listener:
     ) -> None:
         peers = PeerList(settings.peers, is_open_to_all=settings.is_open_to_all)
         self._settings = settings
-        self._spool = spool
-        self._handlers = ReceiveHandlers(settings.ae_title, peers, spool, hooks, patient_id_salt)
-        self._commitment = CommitmentHandlers(hooks.settle)
-        self._limits = ConnectionLimits(
-            peers.is_known_address,
-            settings.maximum_associations,
-            settings.maximum_associations_per_peer,
+        self._services = Services(
+            handlers=ReceiveHandlers(settings.ae_title, peers, spool, hooks, patient_id_salt),
+            commitment=CommitmentHandlers(hooks.settle),
+            spool=spool,
+            counter=AssociationCounter(
+                settings.maximum_associations, settings.maximum_associations_per_peer
+            ),
+            policy=AssociationPolicy(
+                maximum_pdu_bytes=settings.max_pdu_bytes,
+                negotiation_s=settings.acse_timeout_s,
+                idle_s=settings.network_timeout_s,
+                minimum_bytes_per_s=settings.minimum_bytes_per_s,
+            ),
         )
-        self._server: GuardedServer | None = None
-        self._thread: threading.Thread | None = None
+        self._peers = peers
+        self._limits = ConnectionLimits(
+            settings.maximum_associations + _HEADROOM,
+            settings.maximum_associations_per_peer + _HEADROOM,
+        )
+        self._context: ssl.SSLContext | None = None
+        self._plain_door: Door | None = None
+        self._tls_door: Door | None = None
+        self._server: Server | None = None
 
     @property
     def port(self) -> int:
-        """The port it listens on; 0 before `start`."""
-        return int(self._server.server_address[1]) if self._server else 0
+        """The plain port it listens on; 0 before `start`."""
+        return self._plain_door.port if self._plain_door else 0
+
+    @property
+    def tls_port(self) -> int:
+        """The TLS port it listens on; 0 before `start`, and where there is none."""
+        return self._tls_door.port if self._tls_door else 0
 
     def start(self) -> None:
         """Listen. Connections are accepted when this returns.
@@ -108,82 +115,71 @@ class Listener:
         Raises
         ------
         ConfigError
-            The address cannot be used, or pynetdicom is not the pinned version.
+            An address or a TLS file cannot be used.
         """
-        check_library()
-        configure_library()
         settings = self._settings
-        try:
-            server: Any = _application_entity(settings).make_server(
-                (settings.host, settings.port),
-                evt_handlers=_bindings(self._handlers, self._commitment),
-                server_class=GuardedServer,
-                request_handler=GuardedRequestHandler,
-            )
-        except OSError as error:
-            raise ConfigError(
-                f"cannot listen on {settings.host}:{settings.port}: {error.strerror}. "
-                "Choose another node.host or node.port, or stop what uses it"
-            ) from error
-        server.limits = self._limits
-        server.spool = self._spool
-        server.negotiation_timeout_s = settings.acse_timeout_s
-        server.read_timeout_s = settings.network_timeout_s
-        server.on_dropped = self._handlers.on_dropped
-        self._server = server
-        self._thread = threading.Thread(
-            target=server.serve_forever, args=(_ACCEPT_POLL_S,), name="listener", daemon=True
-        )
-        self._thread.start()
+        if settings.tls_files is not None:
+            self._context = server_context(settings.tls_files)
+        self._plain_door = self._open("node.port", settings.port, None)
+        doors = [self._plain_door]
+        if settings.tls_files is not None:
+            try:
+                self._tls_door = self._open(
+                    "node.tls_port", settings.tls_port, self._current_context
+                )
+            except ConfigError:
+                self._plain_door.socket.close()
+                raise
+            doors.append(self._tls_door)
+        self._server = Server(doors, self._limits, self._services)
+        self._server.start()
+
+    def reload_tls(self) -> None:
+        """Read the TLS files again; connections from now on use them, open ones go on.
+
+        Raises
+        ------
+        ConfigError
+            A file cannot be used; the old ones stay in use.
+        """
+        if self._settings.tls_files is not None:
+            self._context = server_context(self._settings.tls_files)
 
     def stop(self, drain_s: float) -> None:
-        """Accept nothing new, let open associations end for `drain_s` seconds, abort the rest."""
-        if self._server is None or self._thread is None:
+        """Accept nothing new, let open associations end for `drain_s` seconds, break the rest."""
+        if self._server is None:
             return
         self._server.stop_accepting()
-        self._thread.join()
-        if not self._limits.wait_until_empty(drain_s):
-            for assoc in self._server.active_associations:
-                assoc.abort()
-            self._limits.wait_until_empty(_ABORT_S)
-        self._server = None
+        if not self.wait_until_idle(drain_s):
+            self._server.interrupt_all()
+            self.wait_until_idle(_ABORT_S)
+        self._server = self._plain_door = self._tls_door = None
 
+    def wait_until_idle(self, timeout_s: float) -> bool:
+        """Wait until no connection is open; False where some still are after `timeout_s`."""
+        return self._limits.wait_until_empty(timeout_s)
 
-def _application_entity(settings: ListenerSettings) -> AE:
-    ae = AE(settings.ae_title)
-    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    ae.maximum_pdu_size = settings.max_pdu_bytes
-    ae.maximum_associations = settings.maximum_associations
-    ae.acse_timeout = settings.acse_timeout_s
-    ae.dimse_timeout = settings.dimse_timeout_s
-    ae.network_timeout = settings.network_timeout_s
-    ae.add_supported_context(
-        VERIFICATION_SOP_CLASS_UID, [EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN]
-    )
-    ae.add_supported_context(
-        STORAGE_COMMITMENT_SOP_CLASS_UID,
-        [EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN],
-        # An archive that reports proposes itself as the SCP, against the default.
-        scu_role=True,
-        scp_role=True,
-    )
-    syntaxes = [syntax.transfer_syntax_uid for syntax in ACCEPTED_SYNTAXES]
-    for accepted in ACCEPTED_CLASSES:
-        ae.add_supported_context(accepted.sop_class_uid, syntaxes)
-    return ae
+    def _current_context(self) -> ssl.SSLContext:
+        if self._context is None:
+            raise ConfigError("node.tls_port: no certificate is loaded")
+        return self._context
 
+    def _open(
+        self,
+        name: str,
+        port: int,
+        context: Callable[[], ssl.SSLContext] | None,
+    ) -> Door:
+        host = self._settings.host
+        is_tls = context is not None
 
-def _bindings(handlers: ReceiveHandlers, commitment: CommitmentHandlers) -> list[EventHandlerType]:
-    return [
-        (evt.EVT_C_ECHO, handlers.on_echo),
-        (evt.EVT_C_STORE, handlers.on_store),
-        (evt.EVT_N_EVENT_REPORT, commitment.on_event_report),
-        (evt.EVT_N_ACTION, commitment.on_action),
-        (evt.EVT_USER_ID, handlers.on_user_identity),
-        (evt.EVT_REQUESTED, handlers.on_requested),
-        (evt.EVT_ACCEPTED, handlers.on_accepted),
-        (evt.EVT_REJECTED, handlers.on_rejected),
-        (evt.EVT_RELEASED, handlers.on_released),
-        (evt.EVT_ABORTED, handlers.on_aborted),
-    ]
+        def is_known_address(address: str) -> bool:
+            return self._peers.is_known_address(address, is_tls=is_tls)
+
+        try:
+            return Door(open_socket(host, port), is_known_address, context)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {host}:{port}: {error.strerror}. "
+                f"Choose another node.host or {name}, or stop what uses it"
+            ) from error

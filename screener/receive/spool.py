@@ -56,7 +56,7 @@ class PendingInstance:
         """sha256 of the encoded data set so far, hexadecimal."""
         return self._hash.hexdigest()
 
-    def write(self, fragment: bytes) -> int:
+    def write(self, fragment: bytes | memoryview) -> int:
         """Append a fragment of the encoded data set; gives the number of bytes taken."""
         self._hash.update(fragment)
         self.n_data_set_bytes += len(fragment)
@@ -108,7 +108,7 @@ class PendingInstance:
             # A last flush into a full disk; the failure is already known or no longer matters.
             self._failure = self._failure or OSError(errno.ENOSPC, "close failed")
 
-    def _write_through(self, content: bytes) -> None:
+    def _write_through(self, content: bytes | memoryview) -> None:
         try:
             self._file.write(content)
         except OSError as error:

@@ -8,15 +8,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydicom.dataset import Dataset
+
 from screener.receive.contexts import ACCEPTED_CLASSES, ACCEPTED_SYNTAXES, ClassRole
-from screener.receive.guard import SpoolingProvider, check_library, configure_library
-from screener.receive.handlers import ReceiveHandlers, ReceiverHooks
+from screener.receive.guard import (
+    SpoolingProvider,
+    bound_reads,
+    check_library,
+    configure_library,
+    peer_of,
+)
+from screener.receive.handlers import ReceiveHandlers, ReceiverHooks, StoreRequest
+from screener.receive.limits import plain_address
 from screener.receive.peers import PeerList
 
 if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
     from pynetdicom.events import Event
 
+    from screener.receive.dimse import Answer
     from screener.receive.spool import Spool
 
 #: What is asked back: SOP class and transfer syntax, each pair a presentation context of its own,
@@ -27,6 +36,9 @@ RETRIEVED_CONTEXTS: tuple[tuple[str, str], ...] = tuple(
     if accepted.role is not ClassRole.COMPANION
     for syntax in ACCEPTED_SYNTAXES
 )
+
+#: How long one read may take where the association has no limit of its own, in seconds.
+_READ_S = 60.0
 
 
 class SubOperationReceiver:
@@ -57,12 +69,35 @@ class SubOperationReceiver:
         """Let data sets go to the spool while they arrive, before the first can come."""
         self._provider = SpoolingProvider(event.assoc, self._spool)
         event.assoc.dimse = self._provider
+        bound_reads(event.assoc, event.assoc.network_timeout or _READ_S)
 
     def on_store(self, event: Event) -> Dataset:
         """Keep one instance and answer a status."""
-        return self._handlers.on_store(event)
+        if self._provider is None:
+            raise TypeError("the association has no spool")
+        peer = peer_of(event.assoc)
+        return _status_of(
+            self._handlers.store(
+                StoreRequest(
+                    pending=self._provider.take(event.request),
+                    context_sop_class_uid=str(event.context.abstract_syntax),
+                    address=plain_address(peer.address),
+                    calling_ae_title=str(peer.ae_title).strip(),
+                )
+            )
+        )
 
     def close(self) -> None:
         """Remove what was half received."""
         if self._provider is not None:
             self._provider.discard_all()
+
+
+def _status_of(answer: Answer) -> Dataset:
+    status = Dataset()
+    status.Status = answer.status
+    if not answer.names_instance:
+        status.AffectedSOPInstanceUID = ""  # leaves it out of the answer
+    if answer.comment:
+        status.ErrorComment = answer.comment
+    return status

@@ -189,7 +189,7 @@ def write_settings(
         "delivery = { first_retry_s = 1.0, retry_cap_s = 2.0 }",
         f'audit = {{ pacs = "{destinations[0].name}" }}',
         'log = { format = "json" }',
-        f'[[peers]]\nae_title = "{SENDER_AE_TITLE}"\naddresses = ["127.0.0.1"]',
+        f'[[peers]]\nae_title = "{SENDER_AE_TITLE}"\naddresses = ["127.0.0.1"]\nallow_plain = true',
     ]
     lines += [
         f'[[destinations]]\nname = "{one.name}"\nae_title = "{one.ae_title}"\n'

@@ -100,7 +100,7 @@ def settings_for(folder: Path, port: int, ae_title: str = "TESTPACS", **changes:
     return Settings(
         data_dir=folder / "data",
         node={"port": free_port()},
-        peers=({"ae_title": ae_title, "addresses": ("127.0.0.1",)},),
+        peers=({"ae_title": ae_title, "addresses": ("127.0.0.1",), "allow_plain": True},),
         spool={"reserve_bytes": 0},
         delivery={"first_retry_s": 0.01, "retry_cap_s": 0.01},
         destinations=(destination | changes,),

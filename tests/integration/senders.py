@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_STORE
 
+from screener.deliver.association import rejection_of
+from screener.receive.guard import configure_library
 from tests.integration.conftest import PATIENCE_S
 from tests.receive_factories import (
     CT_IMAGE,
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from pynetdicom.association import Association
 
     from tests.integration.conftest import RunningListener
+
+
+# A sender that can misbehave must not be stopped by its own library.
+configure_library()
 
 
 def associate(
@@ -51,6 +57,13 @@ def store(
     _, answer = assoc.dimse.get_msg(block=True)
     assoc._reactor_checkpoint.set()
     return None if answer is None else answer.Status  # type: ignore[union-attr]
+
+
+def rejection_codes(assoc: Association) -> tuple[int | None, int | None, int | None]:
+    """Give result, source and reason of an association that was rejected."""
+    answer = rejection_of(assoc)
+    assert answer is not None
+    return answer.result, answer.result_source, answer.diagnostic
 
 
 def is_empty(folder: Path) -> bool:

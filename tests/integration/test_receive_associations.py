@@ -18,11 +18,10 @@ from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import UserIdentityNegotiation
 
-from screener.deliver.association import rejection_of
 from screener.receive.arrival import AssociationNotice, AssociationOutcome
 from screener.receive.peers import Peer
 from tests.integration.conftest import PATIENCE_S
-from tests.integration.senders import associate, is_empty, store
+from tests.integration.senders import associate, is_empty, rejection_codes, store
 from tests.receive_factories import (
     CT_IMAGE,
     EXPLICIT,
@@ -61,15 +60,9 @@ def assoc(node: RunningListener) -> Iterator[Association]:
 # ── associations ─────────────────────────────────────────────────────────────────────────────
 
 
-def rejection_codes(assoc: Association) -> tuple[int | None, int | None, int | None]:
-    answer = rejection_of(assoc)
-    assert answer is not None
-    return answer.result, answer.result_source, answer.diagnostic
-
-
 def test_unknown_calling_ae_title_is_rejected(start_listener: StartListener) -> None:
     """1/1/3, also for another case of a known title."""
-    node = start_listener(is_open_to_all=False, peers=(Peer("CT1", LOCAL),))
+    node = start_listener(is_open_to_all=False, peers=(Peer("CT1", LOCAL, allow_plain=True),))
     assert rejection_codes(associate(node, calling="STRANGER")) == (1, 1, 3)
     assert rejection_codes(associate(node, calling="ct1")) == (1, 1, 3)
     known = associate(node)
@@ -80,7 +73,10 @@ def test_unknown_calling_ae_title_is_rejected(start_listener: StartListener) -> 
 def test_calling_ae_title_from_another_address_is_rejected(start_listener: StartListener) -> None:
     """A title is bound to its addresses."""
     elsewhere = (ipaddress.ip_network("10.0.0.0/8"),)
-    node = start_listener(is_open_to_all=False, peers=(Peer("CT1", elsewhere), Peer("CT2", LOCAL)))
+    node = start_listener(
+        is_open_to_all=False,
+        peers=(Peer("CT1", elsewhere, allow_plain=True), Peer("CT2", LOCAL, allow_plain=True)),
+    )
     assert rejection_codes(associate(node, calling="CT1")) == (1, 1, 3)
 
 
@@ -100,7 +96,7 @@ def test_wrong_called_ae_title_is_rejected(node: RunningListener) -> None:
 def test_unknown_address_is_dropped_before_a_byte_is_read(start_listener: StartListener) -> None:
     """The connection is closed, nothing is parsed, the audit hears of it."""
     elsewhere = (ipaddress.ip_network("10.0.0.0/8"),)
-    node = start_listener(is_open_to_all=False, peers=(Peer("CT1", elsewhere),))
+    node = start_listener(is_open_to_all=False, peers=(Peer("CT1", elsewhere, allow_plain=True),))
     with socket.create_connection(("127.0.0.1", node.port), PATIENCE_S) as connection:
         connection.settimeout(PATIENCE_S)
         assert connection.recv(1) == b""
@@ -164,7 +160,7 @@ def test_stop_waits_for_an_open_association(start_listener: StartListener) -> No
 
 
 def wait_until_gone(node: RunningListener) -> None:
-    assert node.listener._limits.wait_until_empty(PATIENCE_S)
+    assert node.listener.wait_until_idle(PATIENCE_S)
 
 
 def test_abort_in_mid_object_leaves_no_file(node: RunningListener, assoc: Association) -> None:
@@ -193,6 +189,7 @@ def test_abort_in_mid_object_leaves_no_file(node: RunningListener, assoc: Associ
     assert not is_empty(node.spool.incoming)
     connection.shutdown(socket.SHUT_RDWR)
     wait_until_gone(node)
+    connection.close()
     assert is_empty(node.spool.incoming)
     assert node.registered == []
 
@@ -244,12 +241,33 @@ def test_silent_and_slow_connections_are_closed(start_listener: StartListener) -
         connection.close()
 
 
+def test_one_address_cannot_take_all_associations(start_listener: StartListener) -> None:
+    """Beyond the cap of its address a peer is told: 2/3/2, local limit exceeded."""
+    node = start_listener(maximum_associations_per_peer=2)
+    held = [associate(node) for _ in range(2)]
+    assert rejection_codes(associate(node)) == (2, 3, 2)
+    for assoc in held:
+        assoc.release()
+    wait_until_gone(node)
+    assoc = associate(node)
+    assert assoc.is_established
+    assoc.release()
+
+
 def test_one_address_cannot_take_all_connections(start_listener: StartListener) -> None:
-    """Beyond the cap of its address a connection is closed unread."""
-    node = start_listener(maximum_associations_per_peer=2, acse_timeout_s=0.5)
-    held = [socket.create_connection(("127.0.0.1", node.port), PATIENCE_S) for _ in range(3)]
-    held[2].settimeout(PATIENCE_S)
-    assert held[2].recv(1) == b""
+    """Beyond the cap and a little room to be told so, a connection is closed unread."""
+    node = start_listener(maximum_associations_per_peer=2, acse_timeout_s=5.0)
+    address = ("127.0.0.1", node.port)
+    held = [socket.create_connection(address, PATIENCE_S) for _ in range(11)]
+    held[-1].settimeout(PATIENCE_S)
+    assert held[-1].recv(1) == b""
+    node.wait_for(
+        lambda: any(
+            isinstance(one, AssociationNotice)
+            and one.reason == "too many connections from this address"
+            for one in node.notices
+        )
+    )
     for connection in held:
         connection.close()
     wait_until_gone(node)

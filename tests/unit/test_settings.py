@@ -63,7 +63,10 @@ def test_load_settings_prefers_the_variable_over_the_file(
 
 def test_load_settings_reads_lists_from_variables_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
     """A container without a settings file can still name its peers."""
-    monkeypatch.setenv("SCREENER_PEERS", '[{"ae_title": "CT1", "addresses": ["192.0.2.0/24"]}]')
+    monkeypatch.setenv(
+        "SCREENER_PEERS",
+        '[{"ae_title": "CT1", "addresses": ["192.0.2.0/24"], "allow_plain": true}]',
+    )
     (peer,) = load_settings().peers
     assert (peer.ae_title, peer.addresses) == ("CT1", ("192.0.2.0/24",))
 
@@ -162,7 +165,7 @@ def test_load_settings_refuses_two_destinations_of_one_name(tmp_path: Path) -> N
 
 def test_load_settings_refuses_two_peers_of_one_title(tmp_path: Path) -> None:
     """Two blocks for one calling AE title would hide one of them."""
-    peer = '[[peers]]\nae_title = "CT1"\naddresses = ["192.0.2.1"]\n'
+    peer = '[[peers]]\nae_title = "CT1"\naddresses = ["192.0.2.1"]\nallow_plain = true\n'
     with pytest.raises(ConfigError, match="two share an AE title"):
         load_settings(write(tmp_path, peer * 2))
 

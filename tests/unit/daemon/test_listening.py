@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
 
 from screener.daemon.listening import (
     DAMPED_FOR_S,
     MOST_DAMPED,
+    MOST_WAITING_NOTICES,
+    Notice,
+    NoticeWriter,
     RefusalDamper,
     listener_settings,
 )
+from screener.errors import ConfigError
+from screener.receive.arrival import AssociationNotice, AssociationOutcome
 from screener.settings import PeerSettings, Settings
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -49,10 +58,41 @@ def test_damper_forgets_the_oldest() -> None:
 def test_listener_is_closed_unless_peers_are_named() -> None:
     """Without peers nobody is let in; a named peer comes with its addresses."""
     closed = listener_settings(Settings())
-    scanner = PeerSettings(ae_title="CT1", addresses=("10.1.0.0/16",))
+    scanner = PeerSettings(ae_title="CT1", addresses=("10.1.0.0/16",), allow_plain=True)
     opened = listener_settings(Settings(peers=(scanner,)))
 
     assert not closed.is_open_to_all
     assert closed.peers == ()
     assert [peer.ae_title for peer in opened.peers] == ["CT1"]
     assert str(opened.peers[0].networks[0]) == "10.1.0.0/16"
+
+
+@pytest.mark.parametrize(
+    ("peer", "mend"),
+    [
+        ({}, "CT1 has no way in; give certificate_sha256.*allow_plain = true"),
+        ({"certificate_names": ("ct1",)}, "CT1 has a certificate, but nothing listens for TLS"),
+    ],
+)
+def test_peer_without_a_way_in_is_a_wrong_setting(peer: dict[str, Any], mend: str) -> None:
+    """Plain DICOM is a word of the site for each peer; nobody waits for a peer in vain."""
+    entry = PeerSettings(ae_title="CT1", addresses=("10.1.0.0/16",), **peer)
+    with pytest.raises(ConfigError, match=mend):
+        listener_settings(Settings(peers=(entry,)))
+
+
+def test_notices_that_come_too_fast_are_dropped_and_the_rest_is_written() -> None:
+    """Whoever hands a notice over never waits, whatever the database does."""
+    may_write, written = threading.Event(), []
+
+    def write(notice: Notice) -> None:
+        may_write.wait()
+        written.append(notice)
+
+    notice = AssociationNotice(AssociationOutcome.DROPPED, NOW, "10.0.0.9")
+    with NoticeWriter(write) as writer:
+        for _ in range(MOST_WAITING_NOTICES + 100):
+            writer.put(notice)
+        may_write.set()
+
+    assert MOST_WAITING_NOTICES <= len(written) <= MOST_WAITING_NOTICES + 1
