@@ -400,6 +400,28 @@ class Screening:
 
 
 @dataclass(frozen=True, slots=True)
+class Recipient:
+    """Who gets which results, however they travel."""
+
+    name: str
+    kinds: tuple[ResultKind, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WebNode:
+    """A DICOMweb service (PS3.18); what it holds of secrets are the names of files."""
+
+    name: str
+    url: str  #: root of the service, without a slash at its end
+    ca_file: Path | None = None  #: PEM, the authorities that are trusted; None: the system's
+    certificate_file: Path | None = None  #: PEM, our client certificate
+    key_file: Path | None = None  #: PEM, its key; None: it stands in `certificate_file`
+    bearer_token_file: Path | None = None
+    basic_auth_file: Path | None = None  #: one line, ``user:password``
+    timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
 class Destination:
     """A DICOM node that results go to."""
 

@@ -112,7 +112,7 @@ class DestinationRefused(Permanent):
     detail
         What was refused and what to do about it.
     status
-        DIMSE status answered, None where the association itself was refused.
+        DIMSE or HTTP status answered, None where the association itself was refused.
     """
 
     def __init__(self, destination: str, detail: str, status: int | None = None) -> None:
@@ -126,7 +126,19 @@ class Transient(ScreenerError):
 
 
 class DestinationUnavailable(Transient):
-    """A destination cannot be reached, or is out of resources for now."""
+    """A destination cannot be reached, or is out of resources for now.
+
+    Parameters
+    ----------
+    text
+        What happened, and what to look at.
+    retry_after_s
+        Seconds that the destination asked to be left alone, where it did.
+    """
+
+    def __init__(self, text: str, retry_after_s: float | None = None) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
 
 
 class DatabaseUnavailable(Transient):

@@ -8,15 +8,12 @@ A variable names a key with two underscores for each dot: ``SCREENER_NODE__PORT=
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import os
-import re
 import tomllib
-from datetime import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -24,8 +21,24 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from screener.domain import ResultKind, VotePolicy, VoteRule
+from screener.destinations import (
+    PROTOCOLS,
+    AnyDestination,
+    DestinationSettings,
+    protocol_of_key,
+)
+from screener.domain import VotePolicy, VoteRule
 from screener.errors import ConfigError
+from screener.setting_types import (
+    AeTitle,
+    CertificatePin,
+    Network,
+    Port,
+    Seconds,
+    Section,
+    Sha256,
+    TimeOfDay,
+)
 
 #: Name of the embedded audit database in the data folder.
 SQLITE_FILE = "screener.sqlite3"
@@ -33,62 +46,10 @@ SQLITE_FILE = "screener.sqlite3"
 #: Variable that names the settings file.
 SETTINGS_FILE_VARIABLE = "SCREENER_SETTINGS"
 
-#: PS3.5 6.2, AE: 1 to 16 characters without control characters or backslash.
-_AE_TITLE = re.compile(r"^[ -\[\]-~]{1,16}$")
-_SHA256 = re.compile(r"^([0-9a-f]{64})?$")
-
-
-def _check_ae_title(value: str) -> str:
-    if not _AE_TITLE.match(value) or not value.strip():
-        raise ValueError("an AE title has 1 to 16 printable ASCII characters and no backslash")
-    return value.strip()
-
-
-def _check_address(value: str) -> str:
-    try:
-        ipaddress.ip_network(value, strict=False)
-    except ValueError as error:
-        raise ValueError("write an IP address or a network such as 10.1.2.0/24") from error
-    return value
-
-
-def _check_sha256(value: str) -> str:
-    if not _SHA256.match(value):
-        raise ValueError("write 64 lower-case hexadecimal digits, as `screener models list` shows")
-    return value
-
-
-def _check_pin(value: str) -> str:
-    pin = value.replace(":", "").lower()
-    if not re.fullmatch(r"[0-9a-f]{64}", pin):
-        raise ValueError(
-            "write the SHA-256 fingerprint of the certificate, 64 hexadecimal digits, as "
-            "`openssl x509 -noout -fingerprint -sha256 -in FILE` shows it"
-        )
-    return pin
-
-
-def _check_time_of_day(value: str) -> str:
-    time.fromisoformat(value)
-    return value
-
-
 _VOTE = VotePolicy(name="default", rule=VoteRule.AFFECTED_FRACTION)
 
-AeTitle = Annotated[str, AfterValidator(_check_ae_title)]
-Network = Annotated[str, AfterValidator(_check_address)]
-Sha256 = Annotated[str, AfterValidator(_check_sha256)]
-CertificatePin = Annotated[str, AfterValidator(_check_pin)]
-TimeOfDay = Annotated[str, AfterValidator(_check_time_of_day)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(gt=0)]
 
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class NodeSettings(_Section):
+class NodeSettings(Section):
     """The DICOM node that scanners and PACS send to."""
 
     ae_title: AeTitle = "SCREENER"
@@ -116,7 +77,7 @@ class NodeSettings(_Section):
         return self
 
 
-class PeerSettings(_Section):
+class PeerSettings(Section):
     """Who may speak: a calling AE title bound to addresses and a certificate. Nobody else."""
 
     ae_title: AeTitle
@@ -149,14 +110,14 @@ class PeerSettings(_Section):
         return self.query_host or self.addresses[0]
 
 
-class SpoolSettings(_Section):
+class SpoolSettings(Section):
     """Where received instances stay, and how much of the disk they may not take."""
 
     root: Path | None = None
     reserve_bytes: Annotated[int, Field(ge=0)] = 5 * 1024**3
 
 
-class CompletionSettings(_Section):
+class CompletionSettings(Section):
     """When a study is thought complete (design 3.2)."""
 
     series_quiet_s: Seconds = 60.0
@@ -164,19 +125,19 @@ class CompletionSettings(_Section):
     hard_cap_s: Seconds = 5400.0
 
 
-class DatabaseSettings(_Section):
+class DatabaseSettings(Section):
     """The audit database: SQLite by default, PostgreSQL by URL."""
 
     url: str = ""
 
 
-class BrokerSettings(_Section):
+class BrokerSettings(Section):
     """The doorbell. Without a URL workers poll the database: nothing else changes."""
 
     url: str = ""
 
 
-class WorkerSettings(_Section):
+class WorkerSettings(Section):
     """How runs are worked on."""
 
     processes: Annotated[int, Field(ge=1)] = 1
@@ -189,14 +150,14 @@ class WorkerSettings(_Section):
     ring_again_s: Seconds = 2.0
 
 
-class ModelSettings(_Section):
+class ModelSettings(Section):
     """A model by name, pinned by content; an empty digest pins what its manifest says."""
 
     name: str
     sha256: Sha256 = ""
 
 
-class ModelsSettings(_Section):
+class ModelsSettings(Section):
     """Which models screen."""
 
     root: Path | None = None
@@ -204,7 +165,7 @@ class ModelsSettings(_Section):
     slices: ModelSettings = ModelSettings(name="slice_classifier")
 
 
-class InferenceSettings(_Section):
+class InferenceSettings(Section):
     """How ONNX Runtime is used."""
 
     provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"
@@ -213,7 +174,7 @@ class InferenceSettings(_Section):
     decode_threads: Annotated[int, Field(ge=1, le=64)] = 2
 
 
-class VoteSettings(_Section):
+class VoteSettings(Section):
     """How slices become a decision; see `screener.vote` for the arithmetic."""
 
     name: str = _VOTE.name
@@ -231,7 +192,7 @@ class VoteSettings(_Section):
         return VotePolicy(**self.model_dump())
 
 
-class ReportSettings(_Section):
+class ReportSettings(Section):
     """What stands in every result object."""
 
     institution_name: Annotated[str, Field(max_length=64)] = ""
@@ -240,24 +201,7 @@ class ReportSettings(_Section):
     charset: Literal["utf8", "source"] = "utf8"
 
 
-class DestinationSettings(_Section):
-    """A node that results go to."""
-
-    name: Annotated[str, Field(min_length=1, max_length=64)]
-    ae_title: AeTitle
-    host: str
-    port: Annotated[int, Field(ge=1, le=65535)]
-    kinds: Annotated[tuple[ResultKind, ...], Field(min_length=1)] = (
-        ResultKind.STRUCTURED_REPORT,
-        ResultKind.SEGMENTATION,
-    )
-    confirm: Literal["commitment", "query", "none"] = "query"
-    commitment_timeout_s: Seconds = 300.0
-    retrieve: Literal["get", "move", "none"] = "none"
-    timeout_s: Seconds = 30.0
-
-
-class DeliverySettings(_Section):
+class DeliverySettings(Section):
     """How long a destination may be away."""
 
     lease_s: Seconds = 120.0
@@ -267,7 +211,7 @@ class DeliverySettings(_Section):
     most_denials: Annotated[int, Field(ge=1)] = 3
 
 
-class AuditSettings(_Section):
+class AuditSettings(Section):
     """The event chain and the nightly audit."""
 
     key_file: Path | None = None
@@ -278,7 +222,7 @@ class AuditSettings(_Section):
     report_dir: Path | None = None
 
 
-class LogSettings(_Section):
+class LogSettings(Section):
     """Logs go to standard error: JSON for machines, lines for a terminal."""
 
     format: Literal["json", "terminal", "auto"] = "auto"
@@ -304,7 +248,7 @@ class Settings(BaseSettings):
     inference: InferenceSettings = InferenceSettings()
     vote: VoteSettings = VoteSettings()
     report: ReportSettings = ReportSettings()
-    destinations: tuple[DestinationSettings, ...] = ()
+    destinations: tuple[AnyDestination, ...] = ()
     delivery: DeliverySettings = DeliverySettings()
     audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()
@@ -436,8 +380,15 @@ def _explain(error: ValidationError, path: Path | None) -> str:
     where = f"settings file {path}" if path else "settings"
     lines = []
     for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"]) or "(whole file)"
-        if item["type"] == "extra_forbidden":
+        # The protocol of a destination stands in the way to its keys, and is none of them.
+        parts = [str(part) for part in item["loc"] if part not in PROTOCOLS]
+        key = ".".join(parts) or "(whole file)"
+        if item["type"] == "union_tag_invalid":
+            found = item["input"]["protocol"]
+            lines.append(f"{key}.protocol: write one of {PROTOCOLS} (found: {found!r})")
+        elif item["type"] == "extra_forbidden" and (protocol := protocol_of_key(parts[-1])):
+            lines.append(f'{key}: this key needs protocol = "{protocol}"; or remove it')
+        elif item["type"] == "extra_forbidden":
             lines.append(f"{key}: unknown key; see deploy/screener.example.toml for all keys")
         elif item["type"] == "missing":
             lines.append(f"{key}: missing; add it")
@@ -453,4 +404,10 @@ def _shown(key: str, value: object) -> str:
     return repr(value)
 
 
-__all__ = ["SETTINGS_FILE_VARIABLE", "SQLITE_FILE", "Settings", "load_settings"]
+__all__ = [
+    "SETTINGS_FILE_VARIABLE",
+    "SQLITE_FILE",
+    "DestinationSettings",
+    "Settings",
+    "load_settings",
+]

@@ -18,12 +18,12 @@ from screener.domain import (
     CompletionReason,
     Decision,
     DefectCode,
-    Destination,
     LungMask,
     ModelIdentity,
     NotAnalysed,
     NotAnalysedReason,
     PatientClass,
+    Recipient,
     ResultKind,
     Screening,
     SeriesCandidate,
@@ -127,16 +127,9 @@ def claim(
     return claimed
 
 
-def make_destination(name: str = "pacs", *kinds: ResultKind) -> Destination:
+def make_destination(name: str = "pacs", *kinds: ResultKind) -> Recipient:
     """Make a destination that takes report and segmentation."""
-    return Destination(
-        name=name,
-        ae_title=name.upper(),
-        host="127.0.0.1",
-        port=104,
-        calling_ae_title="SCREENER",
-        kinds=kinds or (ResultKind.STRUCTURED_REPORT, ResultKind.SEGMENTATION),
-    )
+    return Recipient(name, kinds or (ResultKind.STRUCTURED_REPORT, ResultKind.SEGMENTATION))
 
 
 def report(

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from screener.audit.events import PAYLOAD_KEYS, EventKind
 from screener.cli import app
 from screener.conformance import ALLOWANCES
+from screener.destinations import PROTOCOLS
 from screener.receive import contexts, status
 from screener.settings import Settings
 from screener.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -53,6 +54,7 @@ class ExampleKey:
     """One key of the example file."""
 
     table: str
+    protocol: str  #: of the block, where the table has one block for each; else empty
     name: str
     value: str  #: as TOML
     why: str
@@ -64,33 +66,42 @@ class ExampleKey:
         return f"{self.table}.{self.name}" if self.table else self.name
 
 
-def example_tables() -> dict[str, str]:
-    """Give the tables of the example file with the comment above each."""
-    return {table: comment for table, comment, _ in _example_lines() if table}
+def example_tables() -> dict[tuple[str, str], str]:
+    """Give the tables of the example file, each with its protocol, with the comment above each."""
+    return {(table, protocol): comment for table, protocol, comment, _ in _example_lines() if table}
 
 
 def example_keys() -> list[ExampleKey]:
     """Give the keys of the example file with the comment above each."""
-    return [key for _, _, key in _example_lines() if key]
+    return [key for _, _, _, key in _example_lines() if key]
 
 
-def _example_lines() -> Iterator[tuple[str, str, ExampleKey | None]]:
-    table, comments = "", []
+def _example_lines() -> Iterator[tuple[str, str, str, ExampleKey | None]]:
+    table, protocol, comments = "", "", []
+    protocols = iter(PROTOCOLS)
     for line in EXAMPLE.read_text(encoding="utf-8").splitlines():
         if head := _TABLE_LINE.match(line):
             table = head[1]
-            yield table, " ".join(comments), None
+            protocol = next(protocols) if table == "destinations" else ""
+            yield table, protocol, " ".join(comments), None
         elif key := _KEY_LINE.match(line):
-            yield "", "", ExampleKey(table, key[2], key[3], " ".join(comments), bool(key[1]))
+            why = " ".join(comments)
+            yield "", "", "", ExampleKey(table, protocol, key[2], key[3], why, bool(key[1]))
         elif line.startswith("# "):
             comments.append(line[2:])
             continue
         comments = []
 
 
-def example_switched_on() -> str:
-    """Give the example file with every key that is off switched on."""
-    lines = EXAMPLE.read_text(encoding="utf-8").splitlines()
+def example_switched_on(protocol: str) -> str:
+    """Give the example file with every key that is off switched on, and one destination."""
+    text = EXAMPLE.read_text(encoding="utf-8")
+    for other in set(PROTOCOLS) - {protocol}:
+        blocks = re.findall(r"^#\[\[destinations\]\]\n(?:#.*\n)+", text, re.MULTILINE)
+        (block,) = [one for one in blocks if f'#protocol = "{other}"\n' in one]
+        text = text.replace(block, "")
+    # Of two ways to name us one is enough.
+    lines = [line for line in text.splitlines() if not line.startswith("#basic_auth_file")]
     return "\n".join(re.sub(r"^#(?=\[|\w+ = )", "", line) for line in lines)
 
 
@@ -98,14 +109,18 @@ def settings_paths(model: type[BaseModel] = Settings, prefix: str = "") -> list[
     """Give the dotted path of every key that the settings know, lists of tables included."""
     paths = []
     for name, field in model.model_fields.items():
-        inner = _inner_model(field.annotation)
-        paths += settings_paths(inner, f"{prefix}{name}.") if inner else [f"{prefix}{name}"]
+        models = inner_models(field.annotation)
+        for inner in models:
+            paths += settings_paths(inner, f"{prefix}{name}.")
+        paths += [] if models else [f"{prefix}{name}"]
     return paths
 
 
-def _inner_model(annotation: Any) -> type[BaseModel] | None:
-    parts = (annotation, *getattr(annotation, "__args__", ()))
-    return next((p for p in parts if isinstance(p, type) and issubclass(p, BaseModel)), None)
+def inner_models(annotation: Any) -> list[type[BaseModel]]:
+    """Give the tables that a key holds: none, one, or one for each protocol."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in inner_models(part)]
 
 
 def settings_page() -> str:
@@ -116,20 +131,24 @@ def settings_page() -> str:
         "",
         SETTINGS_INTRODUCTION,
     ]
-    tables = {"": "Before the first table."} | example_tables()
-    for table, comment in tables.items():
-        lines += ["", f"## `[{table}]`" if table else "## At the top of the file", "", comment, ""]
+    tables = {("", ""): "Before the first table."} | example_tables()
+    for (table, protocol), comment in tables.items():
+        title = f"## `[{table}]`" if table else "## At the top of the file"
+        title += f", `{protocol}`" if protocol else ""
+        lines += ["", title, "", comment, ""]
         lines += ["| key | default | meaning |", "| --- | --- | --- |"]
-        lines += [_settings_row(key) for key in example_keys() if key.table == table]
+        keys = [one for one in example_keys() if (one.table, one.protocol) == (table, protocol)]
+        lines += [_settings_row(key) for key in keys]
     return "\n".join(lines) + "\n"
 
 
 def _settings_row(key: ExampleKey) -> str:
     default = f"off (`{key.value}`)" if key.is_off else f"`{key.value}`"
     if key.is_off and key.table in {"peers", "destinations"}:
-        inner = _inner_model(Settings.model_fields[key.table].annotation)
-        is_required = inner is not None and inner.model_fields[key.name].is_required()
-        default = f"required (`{key.value}`)" if is_required else f"`{key.value}`"
+        models = inner_models(Settings.model_fields[key.table].annotation)
+        field = models[PROTOCOLS.index(key.protocol or "dimse")].model_fields[key.name]
+        default = f"required (`{key.value}`)" if field.is_required() else f"`{key.value}`"
+        default = f"off (`{key.value}`)" if field.default is None else default
     return f"| `{key.name}` | {default} | {key.why} |"
 
 

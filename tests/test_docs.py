@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from screener.audit.events import EventKind
+from screener.destinations import PROTOCOLS
 from screener.domain import DefectCode, NotAnalysedReason
 from screener.settings import Settings
 from tests import reference_pages
@@ -66,20 +67,25 @@ def test_example_settings_say_why_for_every_key_and_table() -> None:
     assert silent == []
 
 
-def test_example_settings_load_with_every_key_switched_on() -> None:
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_example_settings_load_with_every_key_switched_on(protocol: str) -> None:
     """What is off by default is a working example once its `#` is removed."""
-    settings = Settings(**tomllib.loads(reference_pages.example_switched_on()))
+    settings = Settings(**tomllib.loads(reference_pages.example_switched_on(protocol)))
+    assert settings.destinations[0].protocol == protocol
     assert len(settings.peers) == len(settings.destinations) == 1
     assert settings.spool.root == Path("/var/lib/screener/spool")
 
 
-@pytest.mark.parametrize("table", ["peers", "destinations"])
-def test_example_block_shows_defaults_of_optional_keys(table: str) -> None:
-    """In a block that is off, too, what looks like a default is one."""
-    (block,) = getattr(Settings(**tomllib.loads(reference_pages.example_switched_on())), table)
-    required = {key: getattr(block, key) for key, field in type(block).model_fields.items()
-                if field.is_required()}  # fmt: skip
-    assert type(block)(**required) == block
+@pytest.mark.parametrize(
+    ("table", "protocol"), [("peers", "dimse"), *(("destinations", one) for one in PROTOCOLS)]
+)
+def test_example_block_shows_defaults_of_optional_keys(table: str, protocol: str) -> None:
+    """In a block that is off, too, what looks like a default is one; what has none is off."""
+    content = tomllib.loads(reference_pages.example_switched_on(protocol))
+    (block,) = getattr(Settings(**content), table)
+    shown = {key: getattr(block, key) for key, field in type(block).model_fields.items()
+             if field.is_required() or field.default is None}  # fmt: skip
+    assert type(block)(**shown) == block
 
 
 # ── pages written from the code ──────────────────────────────────────────────────────────────

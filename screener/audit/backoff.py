@@ -14,6 +14,7 @@ class RetryPolicy:
     retry_cap_s: float
     max_attempts: int | None = None  #: None: attempts do not end it
     give_up_after_s: float | None = None  #: None: age does not end it
+    least_delay_s: float = 0.0  #: what the other side asked for
 
     def delay_s(self, n_failures: int, row_id: str) -> float:
         """Give the wait after the n-th failure in a row, in seconds.
@@ -26,4 +27,4 @@ class RetryPolicy:
         longest_s = min(self.first_retry_s * 2.0**doublings, self.retry_cap_s)
         digest = hashlib.sha256(f"{row_id}/{n_failures}".encode()).digest()
         share = int.from_bytes(digest[:4], "big") / 0xFFFFFFFF
-        return longest_s * (0.5 + 0.5 * share)
+        return max(longest_s * (0.5 + 0.5 * share), self.least_delay_s)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from screener.audit.database import Database
-    from screener.domain import Destination, Screening
+    from screener.domain import Recipient, Screening
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class RunResults:
 
     screening: Screening
     objects: tuple[StoredObject, ...]
-    destinations: tuple[Destination, ...]
+    destinations: tuple[Recipient, ...]
     host: str
     device: str  #: processor or GPU that the models ran on
     events: tuple[PendingEvent, ...] = ()

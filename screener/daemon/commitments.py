@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from screener.audit.delivery_claims import ClaimedDelivery
     from screener.deliver.scu import DeliverableObject
+    from screener.destinations import DimseDestinationSettings
     from screener.domain import CommitmentReport
-    from screener.settings import DestinationSettings
 
 #: A destination has taken these.
 ARRIVED = frozenset({Outcome.STORED, Outcome.STORED_WITH_WARNING})
@@ -35,7 +35,7 @@ ARRIVED = frozenset({Outcome.STORED, Outcome.STORED_WITH_WARNING})
 
 def ask_to_commit(
     site: Site,
-    entry: DestinationSettings,
+    entry: DimseDestinationSettings,
     claim: ClaimedDelivery,
     sent: Sequence[DeliverableObject],
 ) -> None:
@@ -90,9 +90,19 @@ def settle_report(site: Site, report: CommitmentReport) -> bool:
     return True
 
 
-def delivery_policy(site: Site) -> RetryPolicy:
-    """Give how long a destination may be away, and how often it is tried."""
+def delivery_policy(site: Site, error: Exception | None = None) -> RetryPolicy:
+    """Give how long a destination may be away, and how often it is tried.
+
+    Parameters
+    ----------
+    error
+        What happened, where something did: a destination may say how long to leave it alone.
+    """
     delivery = site.settings.delivery
+    asked_s = error.retry_after_s if isinstance(error, DestinationUnavailable) else None
     return RetryPolicy(
-        delivery.first_retry_s, delivery.retry_cap_s, give_up_after_s=delivery.give_up_after_s
+        delivery.first_retry_s,
+        delivery.retry_cap_s,
+        give_up_after_s=delivery.give_up_after_s,
+        least_delay_s=asked_s or 0.0,
     )

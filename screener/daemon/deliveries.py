@@ -7,7 +7,6 @@ Both run the same claim, the same sending, the same asking afterwards whether it
 from __future__ import annotations
 
 import threading
-from functools import partial
 from typing import TYPE_CHECKING
 
 from screener.audit.deliveries import (
@@ -22,16 +21,10 @@ from screener.audit.deliveries import (
     retry_delivery,
 )
 from screener.daemon.commitments import ARRIVED, ask_to_commit, delivery_policy
-from screener.daemon.site import (
-    Site,
-    destination_of,
-    open_site,
-    query_node_of,
-    utc_now,
-)
+from screener.daemon.site import Site, archive_of, open_site, utc_now
 from screener.daemon.variants import offer_variants
-from screener.deliver.query import confirm_objects
-from screener.deliver.scu import DeliverableObject, InstanceStatus, Outcome, store_objects
+from screener.deliver.scu import DeliverableObject, InstanceStatus, Outcome
+from screener.destinations import DimseDestinationSettings
 from screener.errors import (
     DestinationRefused,
     DestinationUnavailable,
@@ -122,12 +115,13 @@ def _send(site: Site, claim: ClaimedDelivery) -> None:
         for one in claim.objects
         if one.last_outcome != Outcome.REPLACED
     ]
-    send = partial(store_objects, destination_of(site.settings, entry))
+    send = archive_of(site.settings, entry).store
     try:
         answers = offer_variants(site, claim, objects, send(objects), send)
     except DestinationUnavailable as error:
         _warn("delivery_postponed", claim, str(error))
-        retry_delivery(site.database, claim, str(error), utc_now(), delivery_policy(site))
+        policy = delivery_policy(site, error)
+        retry_delivery(site.database, claim, str(error), utc_now(), policy)
         return
     except DestinationRefused as error:
         _warn("delivery_stopped", claim, str(error))
@@ -186,7 +180,9 @@ def _confirm(site: Site, entry: DestinationSettings, claim: ClaimedDelivery) -> 
         if one.last_outcome in {outcome.value for outcome in ARRIVED}
     ]
     before = ""
-    if claim.commitment_uid is not None:
+    if not isinstance(entry, DimseDestinationSettings):
+        pass  # DICOMweb has no storage commitment
+    elif claim.commitment_uid is not None:
         before = f"no result of the commitment within {entry.commitment_timeout_s:g} s; "
     elif entry.confirm == "commitment" and sent:
         try:
@@ -205,19 +201,21 @@ def _confirm_by_query(
     sent: Sequence[DeliverableObject],
     before: str,
 ) -> None:
+    archive = archive_of(site.settings, entry)
     try:
-        held = confirm_objects(query_node_of(site.settings, entry), sent)
+        held = archive.confirm(sent)
     except (DestinationUnavailable, DestinationRefused) as error:
         detail = f"{before}{error}"
         _warn("confirmation_postponed", claim, detail)
-        postpone_confirmation(site.database, claim, detail, utc_now(), delivery_policy(site))
+        policy = delivery_policy(site, error)
+        postpone_confirmation(site.database, claim, detail, utc_now(), policy)
         return
+    detail = f"{before}{archive.query_service} lists {len(held)} of {len(sent)} objects"
     if len(held) == len(sent):
-        detail = f"{before}C-FIND lists {len(held)} of {len(sent)} objects"
         confirm_delivery(site.database, claim, detail, utc_now())
         get_log().info("results_confirmed", destination=claim.destination, run_id=claim.run_id)
         return
-    detail = f"{before}C-FIND lists {len(held)} of {len(sent)} objects; they are sent again"
+    detail = f"{detail}; they are sent again"
     _warn("delivery_postponed", claim, detail)
     retry_delivery(site.database, claim, detail, utc_now(), delivery_policy(site))
 

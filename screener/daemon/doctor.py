@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from screener.audit.database import Database
 from screener.daemon.certificates import certificate_ages, tls_files
 from screener.daemon.listening import READY_FILE
-from screener.daemon.site import query_node_of, utc_now
+from screener.daemon.site import archive_of, utc_now
 from screener.daemon.tools import verify_models
 from screener.deliver.echo import EchoResult, echo
 from screener.domain import QueryNode
@@ -69,7 +69,7 @@ def examine(settings: Settings, subjects: Sequence[str] = ()) -> list[Check]:
 
 
 def echo_node(settings: Settings, node: str) -> EchoResult:
-    """Send a C-ECHO to a destination by name, or to ``AE@HOST:PORT``.
+    """Ask a destination by name whether it answers, or send a C-ECHO to ``AE@HOST:PORT``.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def echo_node(settings: Settings, node: str) -> EchoResult:
     """
     for entry in settings.destinations:
         if entry.name == node:
-            return echo(query_node_of(settings, entry))
+            return archive_of(settings, entry).echo()
     for peer in settings.peers:
         if peer.ae_title == node and peer.query_port:
             return echo(
@@ -184,7 +184,7 @@ def _check_destinations(settings: Settings) -> list[Check]:
     if not settings.destinations:
         detail = "none: results stay here; add [[destinations]] to the settings"
         return [Check("destinations", is_ok=False, detail=detail)]
-    results = ((entry, echo(query_node_of(settings, entry))) for entry in settings.destinations)
+    results = ((entry, archive_of(settings, entry).echo()) for entry in settings.destinations)
     return [
         Check(f"destination {entry.name}", is_ok=result.is_ok, detail=result.detail)
         for entry, result in results

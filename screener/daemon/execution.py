@@ -21,8 +21,9 @@ from screener.audit.events import PendingEvent, event_of
 from screener.audit.results import RunResults, finish_run
 from screener.daemon.lease import kept_alive
 from screener.daemon.result_store import store_results
-from screener.daemon.site import Site, destination_of, open_site, utc_now
+from screener.daemon.site import Site, open_site, utc_now
 from screener.daemon.tools import open_tools, report_options, result_digest
+from screener.domain import Recipient
 from screener.errors import LostClaim, ScreenerError, Transient
 from screener.journey import PIPELINE
 from screener.logs import get_log, where_raised
@@ -109,14 +110,14 @@ def _screen(site: Site, tools: Tools, claim: ClaimedRun) -> tuple[str, ...]:
     )
     results = write_results(screening, study, report_options(settings))
     stored = store_results(settings.results_path, screening, results)
-    destinations = tuple(destination_of(settings, entry) for entry in settings.destinations)
+    recipients = tuple(Recipient(entry.name, entry.kinds) for entry in settings.destinations)
     delivery_ids = finish_run(
         site.database,
         claim,
         RunResults(
             screening=screening,
             objects=stored,
-            destinations=destinations,
+            destinations=recipients,
             host=platform.node(),
             device=platform.processor() or platform.machine(),
             events=tuple(events),

@@ -17,9 +17,8 @@ from screener.audit.nightly import ModelVerification, NightlyAudit, make_audit
 from screener.audit.page import render_html, to_json
 from screener.audit.verification import verify_chain
 from screener.daemon.sealing import seal_trail, trail_key
-from screener.daemon.site import Site, open_site, query_node_of, utc_now
+from screener.daemon.site import Site, archive_of, open_site, utc_now
 from screener.daemon.tools import list_manifests, verify_models
-from screener.deliver.query import find_studies
 from screener.errors import DestinationRefused, DestinationUnavailable, ModelFailure, WrongUse
 from screener.logs import get_log
 
@@ -115,7 +114,7 @@ def _ask(
     settings: Settings, day: date, entry: DestinationSettings
 ) -> tuple[tuple[PacsStudy, ...], str | None]:
     try:
-        return find_studies(query_node_of(settings, entry), day), None
+        return archive_of(settings, entry).find_studies(day), None
     except (DestinationUnavailable, DestinationRefused) as error:
         return (), str(error)
 

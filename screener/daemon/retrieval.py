@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 from screener.audit.ledger import complete_study, load_study
 from screener.audit.queries import study_status
 from screener.daemon.listening import patient_id_salt, register_arrival
-from screener.daemon.site import Site, query_node_of, utc_now
-from screener.deliver.query import find_series
-from screener.deliver.retrieve import get_series, move_series
+from screener.daemon.site import Site, archive_of, query_node_of, utc_now, web_node_of
+from screener.deliver import retrieve, wado
+from screener.destinations import WebDestinationSettings
 from screener.domain import CompletionReason, StudyState
 from screener.errors import StudyNotRetrieved
 from screener.logs import get_log
 from screener.receive.handlers import ReceiverHooks
+from screener.receive.retrieved import PartReceiver
 from screener.receive.spool import Spool
 from screener.receive.suboperations import RETRIEVED_CONTEXTS, SubOperationReceiver
 
 if TYPE_CHECKING:
-    from screener.domain import QueryNode
     from screener.settings import DestinationSettings
 
 #: Modalities of series that can be screened, or refused by name; the rest is not asked back.
@@ -67,35 +67,42 @@ def _n_missing(site: Site, study_instance_uid: str) -> int:
 
 
 def _retrieve(site: Site, entry: DestinationSettings, study_instance_uid: str) -> int:
-    node = query_node_of(site.settings, entry)
+    archive = archive_of(site.settings, entry)
     series = [
         series_instance_uid
-        for series_instance_uid, modality in find_series(node, study_instance_uid)
+        for series_instance_uid, modality in archive.find_series(study_instance_uid)
         if not modality or modality in IMAGE_MODALITIES
     ]
     if not series:
         raise StudyNotRetrieved(
             f"study {study_instance_uid}: {entry.name} has no CT, CR or DX series of it either"
         )
-    if entry.retrieve == "move":
-        return move_series(node, study_instance_uid, series, site.settings.node.ae_title)
-    return _get(site, node, study_instance_uid, series)
-
-
-def _get(site: Site, node: QueryNode, study_instance_uid: str, series: list[str]) -> int:
     settings = site.settings
-    hooks = ReceiverHooks(
+    if isinstance(entry, WebDestinationSettings):
+        parts = PartReceiver(entry.name, _spool(site), _hooks(site), patient_id_salt(settings))
+        return wado.get_series(web_node_of(entry), study_instance_uid, series, parts)
+    node = query_node_of(settings, entry)
+    if entry.retrieve == "move":
+        return retrieve.move_series(node, study_instance_uid, series, settings.node.ae_title)
+    receiver = SubOperationReceiver(
+        settings.node.ae_title, _spool(site), _hooks(site), patient_id_salt(settings)
+    )
+    try:
+        return retrieve.get_series(node, study_instance_uid, series, RETRIEVED_CONTEXTS, receiver)
+    finally:
+        receiver.close()
+
+
+def _spool(site: Site) -> Spool:
+    return Spool(site.settings.spool_path, site.settings.spool.reserve_bytes)
+
+
+def _hooks(site: Site) -> ReceiverHooks:
+    return ReceiverHooks(
         register=lambda arrival: register_arrival(site, arrival),
         observe=lambda notice: get_log().warning("instance_refused", reason=notice.reason),
         now=utc_now,
     )
-    spool = Spool(settings.spool_path, settings.spool.reserve_bytes)
-    salt = patient_id_salt(settings)
-    receiver = SubOperationReceiver(settings.node.ae_title, spool, hooks, salt)
-    try:
-        return get_series(node, study_instance_uid, series, RETRIEVED_CONTEXTS, receiver)
-    finally:
-        receiver.close()
 
 
 def _check_whole(site: Site, entry: DestinationSettings, study_instance_uid: str) -> None:

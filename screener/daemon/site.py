@@ -9,11 +9,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from screener.audit.database import Database
-from screener.domain import Destination, QueryNode
+from screener.deliver.archive import Archive, DimseArchive, WebArchive
+from screener.destinations import WebDestinationSettings
+from screener.domain import Destination, QueryNode, WebNode
 from screener.enqueue import Doorbell, open_doorbell
 from screener.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from screener.destinations import DimseDestinationSettings
     from screener.settings import DestinationSettings, Settings
 
 
@@ -67,7 +72,32 @@ def _make_data_folder(settings: Settings) -> None:
         ) from error
 
 
-def destination_of(settings: Settings, entry: DestinationSettings) -> Destination:
+def archive_of(settings: Settings, entry: DestinationSettings) -> Archive:
+    """Give a destination as something that takes, holds, lists and gives back."""
+    if isinstance(entry, WebDestinationSettings):
+        return WebArchive(web_node_of(entry))
+    return DimseArchive(destination_of(settings, entry), query_node_of(settings, entry))
+
+
+def web_node_of(entry: WebDestinationSettings) -> WebNode:
+    """Give a DICOMweb destination as the delivery takes it."""
+    return WebNode(
+        name=entry.name,
+        url=entry.url,
+        ca_file=_file(entry.ca_file),
+        certificate_file=_file(entry.certificate_file),
+        key_file=_file(entry.key_file),
+        bearer_token_file=_file(entry.bearer_token_file),
+        basic_auth_file=_file(entry.basic_auth_file),
+        timeout_s=entry.timeout_s,
+    )
+
+
+def _file(path: Path | None) -> Path | None:
+    return path.expanduser() if path else None
+
+
+def destination_of(settings: Settings, entry: DimseDestinationSettings) -> Destination:
     """Give a destination as the delivery takes it."""
     return Destination(
         name=entry.name,
@@ -80,7 +110,7 @@ def destination_of(settings: Settings, entry: DestinationSettings) -> Destinatio
     )
 
 
-def query_node_of(settings: Settings, entry: DestinationSettings) -> QueryNode:
+def query_node_of(settings: Settings, entry: DimseDestinationSettings) -> QueryNode:
     """Give the same node as one that answers queries."""
     return QueryNode(
         name=entry.name,

@@ -88,7 +88,7 @@ def count_instances(node: QueryNode, study_instance_uid: str) -> int | None:
         counts = [
             _study_of(answer).n_instances
             for answer in _find(node, assoc, question)
-            if _text(answer, "StudyInstanceUID") == study_instance_uid
+            if plain_text(answer, "StudyInstanceUID") == study_instance_uid
         ]
     return counts[0] if counts else None
 
@@ -109,9 +109,9 @@ def find_series(node: QueryNode, study_instance_uid: str) -> tuple[tuple[str, st
     }
     with _asking(node) as assoc:
         return tuple(
-            (series_instance_uid, _text(answer, "Modality"))
+            (series_instance_uid, plain_text(answer, "Modality"))
             for answer in _find(node, assoc, question)
-            if (series_instance_uid := _text(answer, "SeriesInstanceUID"))
+            if (series_instance_uid := plain_text(answer, "SeriesInstanceUID"))
         )
 
 
@@ -129,11 +129,13 @@ def confirm_objects(node: QueryNode, objects: Sequence[DeliverableObject]) -> fr
             header = dcmread(one.path, specific_tags=["StudyInstanceUID", "SeriesInstanceUID"])
             question = {
                 "QueryRetrieveLevel": "IMAGE",
-                "StudyInstanceUID": _text(header, "StudyInstanceUID"),
-                "SeriesInstanceUID": _text(header, "SeriesInstanceUID"),
+                "StudyInstanceUID": plain_text(header, "StudyInstanceUID"),
+                "SeriesInstanceUID": plain_text(header, "SeriesInstanceUID"),
                 "SOPInstanceUID": one.sop_instance_uid,
             }
-            answers = [_text(answer, "SOPInstanceUID") for answer in _find(node, assoc, question)]
+            answers = [
+                plain_text(answer, "SOPInstanceUID") for answer in _find(node, assoc, question)
+            ]
             if one.sop_instance_uid in answers:
                 confirmed.add(one.sop_instance_uid)
     return frozenset(confirmed)
@@ -189,17 +191,17 @@ def identifier_of(question: dict[str, str]) -> Dataset:
 
 
 def _study_of(answer: Dataset) -> PacsStudy:
-    count = _text(answer, "NumberOfStudyRelatedInstances")
-    modalities = _text(answer, "ModalitiesInStudy")
+    count = plain_text(answer, "NumberOfStudyRelatedInstances")
+    modalities = plain_text(answer, "ModalitiesInStudy")
     return PacsStudy(
-        study_instance_uid=_text(answer, "StudyInstanceUID"),
-        study_date=_text(answer, "StudyDate"),
+        study_instance_uid=plain_text(answer, "StudyInstanceUID"),
+        study_date=plain_text(answer, "StudyDate"),
         modalities=tuple(part.strip() for part in modalities.split("\\") if part.strip()),
         n_instances=int(count) if count.isdecimal() else None,
     )
 
 
-def _text(answer: Dataset, keyword: str) -> str:
+def plain_text(answer: Dataset, keyword: str) -> str:
     """Read a value as text without judging it."""
     element = answer.get_item(keyword) if keyword in answer else None
     if element is None or element.value is None:

@@ -101,8 +101,8 @@ def store_objects(
     DestinationRefused
         The node speaks another protocol.
     """
-    if not any(_transfer_syntax_uid(one.path) for one in objects):
-        return tuple(_unreadable(one) for one in objects)
+    if not any(transfer_syntax_of(one.path) for one in objects):
+        return tuple(unreadable(one) for one in objects)
     with associated(destination, _contexts_for(objects)) as assoc:
         return _store_in_order(assoc, objects)
 
@@ -130,7 +130,7 @@ def _contexts_for(objects: Sequence[DeliverableObject]) -> list[PresentationCont
     pairs = {
         (one.sop_class_uid, syntax): None
         for one in objects
-        if (syntax := _transfer_syntax_uid(one.path))
+        if (syntax := transfer_syntax_of(one.path))
     }
     pairs |= {
         (sop_class_uid, IMPLICIT_VR_LITTLE_ENDIAN): None
@@ -140,7 +140,7 @@ def _contexts_for(objects: Sequence[DeliverableObject]) -> list[PresentationCont
     return [build_context(sop_class, syntax) for sop_class, syntax in pairs]
 
 
-def _transfer_syntax_uid(path: Path) -> str:
+def transfer_syntax_of(path: Path) -> str:
     """Read how a stored file is encoded; empty where there is no such file any more."""
     try:
         meta = dcmread(path, specific_tags=[], stop_before_pixels=True).file_meta
@@ -151,23 +151,24 @@ def _transfer_syntax_uid(path: Path) -> str:
     return str(meta.get("TransferSyntaxUID", "")) if is_complete else ""
 
 
-def _unreadable(one: DeliverableObject) -> InstanceStatus:
+def unreadable(one: DeliverableObject) -> InstanceStatus:
+    """Say that a file of ours is gone; sending it again cannot help."""
     return InstanceStatus(
         one.sop_instance_uid, None, Outcome.REFUSED, "Our own file is missing or unreadable."
     )
 
 
 def _store(assoc: Association, one: DeliverableObject) -> InstanceStatus:
-    transfer_syntax_uid = _transfer_syntax_uid(one.path)
+    transfer_syntax_uid = transfer_syntax_of(one.path)
     if not transfer_syntax_uid:
-        return _unreadable(one)
+        return unreadable(one)
     accepted = {
         str(context.transfer_syntax[0])
         for context in assoc.accepted_contexts
         if context.abstract_syntax == one.sop_class_uid and context.transfer_syntax
     }
     if not accepted:
-        return _without_context(one)
+        return without_context(one)
     is_as_stored = transfer_syntax_uid in accepted
     dataset = one.path if is_as_stored else _in_implicit_vr(one.path)
     try:
@@ -189,7 +190,8 @@ def _in_implicit_vr(path: Path) -> Dataset:
     return converted
 
 
-def _without_context(one: DeliverableObject) -> InstanceStatus:
+def without_context(one: DeliverableObject) -> InstanceStatus:
+    """Say that a node does not take a class."""
     comment = f"The node does not accept SOP class {one.sop_class_uid}."
     return InstanceStatus(one.sop_instance_uid, None, Outcome.SKIPPED, comment)
 
@@ -198,7 +200,8 @@ def _read_status(one: DeliverableObject, answer: Dataset) -> InstanceStatus:
     if "Status" not in answer:
         return InstanceStatus(one.sop_instance_uid, None, Outcome.RETRY, _NO_ANSWER)
     status = int(answer.Status)
-    return InstanceStatus(one.sop_instance_uid, status, outcome_of(status), _comment(answer))
+    comment = comment_on(status, str(answer.get("ErrorComment", "") or ""))
+    return InstanceStatus(one.sop_instance_uid, status, outcome_of(status), comment)
 
 
 def outcome_of(status: int) -> Outcome:
@@ -212,11 +215,11 @@ def outcome_of(status: int) -> Outcome:
     return Outcome.SKIPPED if status == _CLASS_NOT_SUPPORTED else Outcome.REFUSED
 
 
-def _comment(answer: Dataset) -> str:
-    status = int(answer.Status)
+def comment_on(status: int, node_words: str = "") -> str:
+    """Say for people what a C-STORE status means; empty for success."""
     if status == _SUCCESS:
         return ""
     text = _WARNINGS.get(status, "did not store it")
     # The node's own words help its operator; cut, and without control characters.
-    words = "".join(c for c in str(answer.get("ErrorComment", "") or "")[:64] if c.isprintable())
+    words = "".join(c for c in node_words[:64] if c.isprintable())
     return f"The node {text} (0x{status:04X}){': ' + words if words else ''}."

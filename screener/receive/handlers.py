@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from screener.domain import SpooledInstance
 from screener.errors import DatabaseUnavailable, RefusedInstance, ScreenerError, Transient
 from screener.receive.arrival import (
     AssociationNotice,
     AssociationOutcome,
-    ReceivedInstance,
     RefusalNotice,
 )
 from screener.receive.dimse import Answer
@@ -26,6 +24,7 @@ from screener.receive.header import (
     check_sop_instance_uid,
     parse_header,
 )
+from screener.receive.keeping import received_instance
 from screener.receive.status import (
     CANNOT_UNDERSTAND,
     INVALID_SOP_INSTANCE,
@@ -40,9 +39,9 @@ from screener.receive.upper_layer import APPLICATION_CONTEXT
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
-    from pathlib import Path
 
     from screener.domain import CommitmentReport
+    from screener.receive.arrival import ReceivedInstance
     from screener.receive.peers import Origin, PeerList
     from screener.receive.spool import PendingInstance, Spool
     from screener.receive.upper_layer import AssociationRequest, UserIdentity
@@ -162,7 +161,8 @@ class ReceiveHandlers:
         finally:
             self._spool.discard(pending)
         # From here the file stays whatever happens: without a row the janitor adopts it.
-        self._hooks.register(self._received(request, pending, header, path))
+        at, address = self._hooks.now(), request.address
+        self._hooks.register(received_instance(pending, header, path, at, address))
 
     def _read_header(self, request: StoreRequest, pending: PendingInstance) -> ReceivedHeader:
         check_sop_instance_uid(pending.meta.sop_instance_uid)
@@ -177,23 +177,6 @@ class ReceiveHandlers:
                 command,
                 self._salt,
             )
-
-    def _received(
-        self, request: StoreRequest, pending: PendingInstance, header: ReceivedHeader, path: Path
-    ) -> ReceivedInstance:
-        instance = SpooledInstance(
-            study_instance_uid=header.study_instance_uid,
-            series_instance_uid=header.series_instance_uid,
-            sop_instance_uid=header.sop_instance_uid,
-            sop_class_uid=header.sop_class_uid,
-            transfer_syntax_uid=pending.meta.transfer_syntax_uid,
-            content_digest=pending.content_digest,
-            path=path,
-            received_at=self._hooks.now(),
-            calling_ae_title=pending.meta.source_ae_title or None,
-        )
-        n_bytes = pending.data_set_offset + pending.n_data_set_bytes
-        return ReceivedInstance(instance, header, n_bytes, request.address)
 
     def _refuse(self, request: StoreRequest, status: int, comment: str) -> Answer:
         self._observe(

@@ -16,6 +16,11 @@ from screener.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NA
 PREAMBLE = bytes(128)
 PREFIX = b"DICM"
 
+#: Preamble, prefix and the element that says how long the rest of the file meta is.
+HEAD_BYTES = len(PREAMBLE) + len(PREFIX) + 12
+#: PS3.5 7.1.2: these have a 32-bit length.
+_LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+
 #: File meta is far smaller; anything larger is not ours.
 _MAX_META_BYTES = 4096
 
@@ -62,8 +67,8 @@ def read_file_meta(stream: BinaryIO) -> FileMeta:
     ValueError
         The file does not begin as ours do.
     """
-    head = stream.read(len(PREAMBLE) + len(PREFIX) + 12)
-    if head[128:132] != PREFIX or len(head) != 144:  # noqa: PLR2004 - fixed by PS3.10 7.1
+    head = stream.read(HEAD_BYTES)
+    if head[128:132] != PREFIX or len(head) != HEAD_BYTES:
         raise ValueError("no DICOM file")
     length = struct.unpack_from("<I", head, 140)[0]
     if length > _MAX_META_BYTES:
@@ -79,6 +84,46 @@ def read_file_meta(stream: BinaryIO) -> FileMeta:
         )
     except KeyError as error:
         raise ValueError("file meta is not ours") from error
+
+
+def foreign_meta_length(head: bytes) -> int:
+    """Say how many bytes preamble and file meta of another's file take, by its first 144.
+
+    Raises
+    ------
+    ValueError
+        The bytes are not the beginning of a Part 10 file.
+    """
+    is_begun = head[128:132] == PREFIX and head[132:140] == b"\x02\x00\x00\x00UL\x04\x00"
+    if len(head) < HEAD_BYTES or not is_begun:
+        raise ValueError("no DICOM file")
+    return HEAD_BYTES + int(struct.unpack_from("<I", head, 140)[0])
+
+
+def parse_foreign_meta(head: bytes) -> FileMeta:
+    """Read the file meta of another's file (PS3.10 7.1), `foreign_meta_length` bytes of it.
+
+    Raises
+    ------
+    ValueError
+        It does not say what the data set behind it is.
+    """
+    values: dict[int, str] = {}
+    offset = HEAD_BYTES
+    try:
+        while offset < len(head):
+            group, number, vr, length = struct.unpack_from("<HH2sH", head, offset)
+            offset += 8
+            if vr in _LONG_VRS:
+                (length,) = struct.unpack_from("<I", head, offset)
+                offset += 4
+            if group == 2 and vr == b"UI":  # noqa: PLR2004 - the group of file meta
+                value = head[offset : offset + length]
+                values[number] = value.decode("latin-1").strip(" \x00")
+            offset += length
+        return FileMeta(values[_SOP_CLASS], values[_SOP_INSTANCE], values[_TRANSFER_SYNTAX])
+    except (struct.error, KeyError) as error:
+        raise ValueError("the file meta cannot be read") from error
 
 
 def _uid(number: int, uid: str) -> bytes:

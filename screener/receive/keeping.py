@@ -1,0 +1,38 @@
+"""What was written to the spool becomes an instance with a name, whichever way it came."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from screener.domain import SpooledInstance
+from screener.receive.arrival import ReceivedInstance
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from screener.receive.header import ReceivedHeader
+    from screener.receive.spool import PendingInstance
+
+
+def received_instance(
+    pending: PendingInstance,
+    header: ReceivedHeader,
+    path: Path,
+    received_at: datetime,
+    peer_address: str | None,
+) -> ReceivedInstance:
+    """Give the instance that was kept at `path`, ready to be registered."""
+    instance = SpooledInstance(
+        study_instance_uid=header.study_instance_uid,
+        series_instance_uid=header.series_instance_uid,
+        sop_instance_uid=header.sop_instance_uid,
+        sop_class_uid=header.sop_class_uid,
+        transfer_syntax_uid=pending.meta.transfer_syntax_uid,
+        content_digest=pending.content_digest,
+        path=path,
+        received_at=received_at,
+        calling_ae_title=pending.meta.source_ae_title or None,
+    )
+    n_bytes = pending.data_set_offset + pending.n_data_set_bytes
+    return ReceivedInstance(instance, header, n_bytes, peer_address)
