@@ -51,7 +51,6 @@ LONGEST_JSON_WAITS = 4
 #: Redirects that are followed within one origin.
 MOST_REDIRECTS = 3
 
-_CHUNK_BYTES = 256 * 1024
 _NO_CONTENT = 204
 
 
@@ -191,7 +190,7 @@ class WebSession:
             # We ask for none: a small body could unfold without limit.
             raise broken_off(self.node, f"answered in content coding '{encoding[:16]}' unasked")
         try:
-            yield from answer.iter_raw(_CHUNK_BYTES)
+            yield from answer.iter_raw()  # as they come: a chunk size would wait for its fill
         except (httpx.HTTPError, httpx.StreamError, ssl.SSLError, OSError) as error:
             raise failed_request(self.node, error) from error
 

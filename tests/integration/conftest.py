@@ -9,9 +9,11 @@ import shutil
 import socket
 import subprocess
 import threading
+import urllib.request
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
@@ -23,7 +25,6 @@ from screener.receive.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from screener.receive.arrival import AssociationNotice, ReceivedInstance, RefusalNotice
     from screener.settings import Settings
@@ -127,37 +128,80 @@ class OrthancServer:
     ae_title: str
     dicom_port: int
     rest_port: int
+    scheme: str = "http"
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.rest_port}"
+        return f"{self.scheme}://127.0.0.1:{self.rest_port}"
+
+    @property
+    def web_url(self) -> str:
+        """Root of its DICOMweb services."""
+        return f"{self.url}/dicom-web"
+
+
+#: The DICOMweb plugin of Debian's orthanc-dicomweb.
+DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 
 @pytest.fixture
 def orthanc(tmp_path: Path) -> Iterator[OrthancServer]:
     """Run Orthanc on free loopback ports with an empty store."""
+    with running_orthanc(tmp_path / "orthanc") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def _web_orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OrthancServer]:
+    folder = tmp_path_factory.mktemp("web") / "orthanc"
+    with running_orthanc(folder, **with_dicomweb()) as server:
+        yield server
+
+
+@pytest.fixture
+def web_orthanc(_web_orthanc: OrthancServer) -> OrthancServer:
+    """Give an Orthanc with its DICOMweb plugin and an empty store; it takes long to stop."""
+    url = f"{_web_orthanc.url}/studies"
+    with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:  # noqa: S310 - Orthanc
+        studies = json.loads(answer.read())
+    for study in studies:
+        url = f"{_web_orthanc.url}/studies/{study}"
+        request = urllib.request.Request(url, method="DELETE")  # noqa: S310 - Orthanc
+        urllib.request.urlopen(request, timeout=PATIENCE_S).close()  # noqa: S310
+    return _web_orthanc
+
+
+def with_dicomweb() -> dict[str, Any]:
+    """Give the settings of Orthanc that switch its DICOMweb plugin on."""
+    if not DICOMWEB_PLUGIN.exists():
+        if os.environ.get("CI"):
+            pytest.fail(f"{DICOMWEB_PLUGIN} is missing; tests/install-services installs it")
+        pytest.skip("orthanc-dicomweb is not installed")
+    return {"Plugins": [str(DICOMWEB_PLUGIN)], "DicomWeb": {"Enable": True}}
+
+
+@contextlib.contextmanager
+def running_orthanc(folder: Path, **changes: Any) -> Iterator[OrthancServer]:
+    """Run Orthanc with an empty store; `changes` are settings of its own."""
     program = require_tool("Orthanc")
-    server = OrthancServer("ORTHANC", free_port(), free_port())
-    folder = tmp_path / "orthanc"
+    server = OrthancServer(
+        "ORTHANC", free_port(), free_port(), "https" if changes.get("SslEnabled") else "http"
+    )
     folder.mkdir()
     configuration = folder / "orthanc.json"
-    configuration.write_text(
-        json.dumps(
-            {
-                "StorageDirectory": str(folder / "store"),
-                "IndexDirectory": str(folder / "store"),
-                "DicomAet": server.ae_title,
-                "DicomPort": server.dicom_port,
-                "HttpPort": server.rest_port,
-                "RemoteAccessAllowed": False,
-                "AuthenticationEnabled": False,
-                "DicomAlwaysAllowFind": True,
-                "DicomCheckCalledAet": False,
-                "TcpNoDelay": True,
-            }
-        ),
-        encoding="utf-8",
-    )
+    settings = {
+        "StorageDirectory": str(folder / "store"),
+        "IndexDirectory": str(folder / "store"),
+        "DicomAet": server.ae_title,
+        "DicomPort": server.dicom_port,
+        "HttpPort": server.rest_port,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "DicomAlwaysAllowFind": True,
+        "DicomCheckCalledAet": False,
+        "TcpNoDelay": True,
+    }
+    configuration.write_text(json.dumps(settings | changes), encoding="utf-8")
     process = subprocess.Popen(
         [program, str(configuration)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )

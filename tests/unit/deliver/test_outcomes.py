@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydicom.dataset import Dataset
 
-from screener.deliver.query import _text
+from screener.deliver.query import plain_text
 from screener.deliver.scu import Outcome, outcome_of
 
 
@@ -38,7 +38,7 @@ def test_answer_is_read_as_text_whatever_it_holds() -> None:
     answer.ModalitiesInStudy = ["CT", "SR"]
     answer.NumberOfStudyRelatedInstances = 12
     answer.StudyDate = ""
-    assert _text(answer, "ModalitiesInStudy") == "CT\\SR"
-    assert _text(answer, "NumberOfStudyRelatedInstances") == "12"
-    assert _text(answer, "StudyDate") == ""
-    assert _text(answer, "StudyInstanceUID") == ""
+    assert plain_text(answer, "ModalitiesInStudy") == "CT\\SR"
+    assert plain_text(answer, "NumberOfStudyRelatedInstances") == "12"
+    assert plain_text(answer, "StudyDate") == ""
+    assert plain_text(answer, "StudyInstanceUID") == ""

@@ -1,0 +1,217 @@
+"""Delivery, questions and retrieval by DICOMweb against Orthanc and its plugin.
+
+Over plain HTTP, and over HTTPS where Orthanc wants a certificate and a password. Does not cover:
+what services do wrong (`test_dicomweb_hostile.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from screener.audit.ledger import load_study
+from screener.audit.nightly import AccountOutcome
+from screener.audit.queries import study_status
+from screener.audit.story import why
+from screener.daemon.deliveries import deliver
+from screener.daemon.doctor import echo_node, examine
+from screener.daemon.nightly import run_nightly
+from screener.daemon.reprocess import reprocess_study
+from screener.daemon.site import Site, archive_of, open_site
+from screener.deliver.archive import WebArchive
+from screener.deliver.scu import DeliverableObject, Outcome
+from screener.domain import DeliveryState, StudyState
+from screener.errors import DestinationUnavailable, StudyNotRetrieved
+from screener.settings import Settings
+from tests.integration.conftest import (
+    PATIENCE_S,
+    OrthancServer,
+    running_orthanc,
+    with_dicomweb,
+)
+from tests.integration.receivers import REPORT, SEGMENTATION, data_set_of, write_object
+from tests.integration.test_commitment import delivery_of, report_with_files
+from tests.integration.web_services import SiteKeys, make_site_keys, web_node
+from tests.receive_factories import SERIES_UID, STUDY_UID
+
+pytestmark = pytest.mark.integration
+
+
+def archive(url: str, **files: Path) -> WebArchive:
+    return WebArchive(web_node(url, **files))
+
+
+def settings_for(folder: Path, url: str, **changes: Any) -> Settings:
+    destination = {"name": "archive", "protocol": "dicomweb", "url": url, "timeout_s": PATIENCE_S}
+    return Settings(
+        data_dir=folder / "data",
+        spool={"reserve_bytes": 0},
+        delivery={"first_retry_s": 0.01, "retry_cap_s": 0.01},
+        destinations=(destination | changes,),
+    )
+
+
+def three_slices(folder: Path) -> list[DeliverableObject]:
+    return [write_object(folder, number) for number in (1, 2, 3)]
+
+
+# ── Orthanc over plain HTTP ──────────────────────────────────────────────────────────────────
+
+
+def test_objects_are_stored_listed_and_counted(tmp_path: Path, web_orthanc: OrthancServer) -> None:
+    """One request stores all; a second is a duplicate and no error; each question is answered."""
+    there = archive(web_orthanc.web_url)
+    objects = [
+        *three_slices(tmp_path),
+        write_object(tmp_path, 4, REPORT),
+        write_object(tmp_path, 5),
+    ]
+    assert there.echo().is_ok
+    assert there.find_studies(date(2026, 1, 2)) == ()
+    for _ in range(2):
+        statuses = there.store(objects[:4])
+        assert [one.sop_instance_uid for one in statuses] == [
+            one.sop_instance_uid for one in objects[:4]
+        ]
+        assert {(one.status, one.outcome) for one in statuses} == {(0, Outcome.STORED)}
+    assert there.confirm(objects) == {one.sop_instance_uid for one in objects[:4]}
+    (study,) = there.find_studies(date(2026, 1, 2))
+    assert (study.study_instance_uid, study.n_instances) == (STUDY_UID, 4)
+    assert there.find_studies(date(2026, 1, 3)) == ()
+    assert there.count_instances(STUDY_UID) == 4
+    assert there.count_instances("1.2.3") is None
+    assert there.find_series(STUDY_UID) == ((SERIES_UID, "CT"),)
+    assert there.find_series("1.2.3") == ()
+
+
+def test_object_that_cannot_be_read_there_costs_the_others_nothing(
+    tmp_path: Path, web_orthanc: OrthancServer
+) -> None:
+    """The reason for each is read (PS3.18 Table I.2-2); a lost file of ours is said."""
+    objects = three_slices(tmp_path)
+    objects[0].path.write_bytes(objects[0].path.read_bytes()[:500])
+    objects[2].path.unlink()
+    statuses = archive(web_orthanc.web_url).store(objects)
+    assert [one.outcome for one in statuses] == [Outcome.REFUSED, Outcome.STORED, Outcome.REFUSED]
+    assert statuses[0].status == 0xC000
+    assert "Our own file" in statuses[2].comment
+
+
+def test_delivery_is_sent_confirmed_and_told(tmp_path: Path, web_orthanc: OrthancServer) -> None:
+    """From the stored result to the confirmed delivery; `why` names the service that confirmed."""
+    site = open_site(settings_for(tmp_path, web_orthanc.web_url, name="pacs"))
+    run_id, delivery_id = report_with_files(site, tmp_path)
+    deliver(site, delivery_id)
+    assert delivery_of(site, run_id).state is DeliveryState.CONFIRMED
+    study_instance_uid = str(load_one(site))
+    told = str(why(site.database, study_instance_uid))
+    assert "QIDO-RS lists 2 of 2 objects" in told
+
+
+def load_one(site: Site) -> str:
+    from screener.audit.queries import list_studies
+
+    (study,) = list_studies(site.database)
+    return study.study_instance_uid
+
+
+def test_echo_doctor_and_nightly_audit_ask_the_service(
+    tmp_path: Path, web_orthanc: OrthancServer
+) -> None:
+    """What asks a destination asks this one, too; the audit finds the study nobody screened."""
+    settings = settings_for(tmp_path, web_orthanc.web_url)
+    archive(web_orthanc.web_url).store(three_slices(tmp_path))
+    assert echo_node(settings, "archive").is_ok
+    (check,) = examine(settings, ["destinations"])
+    assert (check.name, check.is_ok) == ("destination archive", True)
+    written = run_nightly(settings, date(2026, 1, 2))
+    (account,) = written.audit.accounts
+    assert account.study_instance_uid == STUDY_UID
+    assert account.outcome is AccountOutcome.MISSING
+    closed = settings_for(tmp_path, f"{web_orthanc.url}/elsewhere")
+    assert not echo_node(closed, "archive").is_ok
+    written = run_nightly(closed, date(2026, 1, 2))
+    assert written.audit.pacs_error is not None
+    assert not written.audit.is_clean
+
+
+def test_study_comes_back_by_wado(tmp_path: Path, web_orthanc: OrthancServer) -> None:
+    """An unknown study is opened and complete; a lost file is mended with the same bytes."""
+    slices = three_slices(tmp_path)
+    report = write_object(tmp_path, 4, REPORT, Modality="SR", SeriesInstanceUID=f"{STUDY_UID}.77")
+    site = open_site(settings_for(tmp_path, web_orthanc.web_url, retrieve="wado"))
+    archive_of(site.settings, site.settings.destinations[0]).store([*slices, report])
+    run_id = reprocess_study(site.settings, STUDY_UID)
+    status = study_status(site.database, STUDY_UID)
+    assert status is not None
+    assert status.state is StudyState.VERIFIED
+    study = load_study(site.database, STUDY_UID)
+    assert sorted(data_set_of(one.path) for one in study.instances) == sorted(
+        data_set_of(one.path) for one in slices
+    )
+    assert {one.calling_ae_title for one in study.instances} == {"archive"}
+    lost = study.instances[1].path
+    lost.unlink()
+    assert reprocess_study(site.settings, STUDY_UID) == run_id  # it still waits
+    assert data_set_of(lost) in [data_set_of(one.path) for one in slices]
+    with pytest.raises(StudyNotRetrieved, match="has no CT, CR or DX series"):
+        reprocess_study(site.settings, "1.2.3")
+
+
+# ── Orthanc over HTTPS ───────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> SiteKeys:
+    return make_site_keys(tmp_path)
+
+
+def test_https_with_certificate_and_password(tmp_path: Path, keys: SiteKeys) -> None:
+    """All is well with the site's authority, our certificate and a password; nothing without."""
+    login = tmp_path / "login"
+    login.write_text("screener:canary-word\n", encoding="utf-8")
+    wrong = tmp_path / "wrong"
+    wrong.write_text("screener:other-word", encoding="utf-8")
+    stranger = tmp_path / "stranger"
+    stranger.mkdir()
+    files = {
+        "ca_file": keys.ca_file,
+        "certificate_file": keys.certificate_file,
+        "key_file": keys.key_file,
+        "basic_auth_file": login,
+    }
+    secured = {
+        "SslEnabled": True,
+        "SslCertificate": str(keys.server_file),
+        "SslVerifyPeers": True,
+        "SslTrustedClientCertificates": str(keys.ca_file),
+        "AuthenticationEnabled": True,
+        "RegisteredUsers": {"screener": "canary-word"},
+    }
+    with running_orthanc(tmp_path / "orthanc", **with_dicomweb(), **secured) as orthanc:
+        there = archive(orthanc.web_url, **files)
+        objects = three_slices(tmp_path)
+        assert {one.outcome for one in there.store(objects)} == {Outcome.STORED}
+        assert len(there.confirm(objects)) == 3
+        for changes, words in (
+            ({"basic_auth_file": wrong}, "HTTP 401.*|does not know us"),
+            ({"certificate_file": None, "key_file": None}, "certificate_file"),
+            ({"ca_file": None}, "not trusted .*name the authority that signed it in ca_file"),
+            ({"ca_file": make_site_keys(stranger).ca_file}, "not trusted"),
+        ):
+            closed = WebArchive(replace(there.node, **changes))
+            with pytest.raises(DestinationUnavailable, match=words) as caught:
+                closed.store(objects)
+            assert "word" not in str(caught.value)
+            assert not closed.echo().is_ok
+
+
+def test_results_of_every_kind_travel_by_stow(tmp_path: Path, web_orthanc: OrthancServer) -> None:
+    """Report and segmentation classes are taken as any other."""
+    objects = [write_object(tmp_path, 1, REPORT), write_object(tmp_path, 2, SEGMENTATION)]
+    statuses = archive(web_orthanc.web_url).store(objects)
+    assert {one.outcome for one in statuses} == {Outcome.STORED}
