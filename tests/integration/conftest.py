@@ -128,11 +128,10 @@ class OrthancServer:
     ae_title: str
     dicom_port: int
     rest_port: int
-    scheme: str = "http"
 
     @property
     def url(self) -> str:
-        return f"{self.scheme}://127.0.0.1:{self.rest_port}"
+        return f"http://127.0.0.1:{self.rest_port}"
 
     @property
     def web_url(self) -> str:
@@ -184,9 +183,7 @@ def with_dicomweb() -> dict[str, Any]:
 def running_orthanc(folder: Path, **changes: Any) -> Iterator[OrthancServer]:
     """Run Orthanc with an empty store; `changes` are settings of its own."""
     program = require_tool("Orthanc")
-    server = OrthancServer(
-        "ORTHANC", free_port(), free_port(), "https" if changes.get("SslEnabled") else "http"
-    )
+    server = OrthancServer("ORTHANC", free_port(), free_port())
     folder.mkdir()
     configuration = folder / "orthanc.json"
     settings = {

@@ -1,6 +1,6 @@
 """Delivery, questions and retrieval by DICOMweb against Orthanc and its plugin.
 
-Over plain HTTP, and over HTTPS where Orthanc wants a certificate and a password. Does not cover:
+Over plain HTTP, and behind TLS that wants our certificate, with a password. Does not cover:
 what services do wrong (`test_dicomweb_hostile.py`).
 """
 
@@ -35,7 +35,7 @@ from tests.integration.conftest import (
 )
 from tests.integration.receivers import REPORT, SEGMENTATION, data_set_of, write_object
 from tests.integration.test_commitment import delivery_of, report_with_files
-from tests.integration.web_services import SiteKeys, make_site_keys, web_node
+from tests.integration.web_services import SiteKeys, make_site_keys, tls_front, web_node
 from tests.receive_factories import SERIES_UID, STUDY_UID
 
 pytestmark = pytest.mark.integration
@@ -185,15 +185,15 @@ def test_https_with_certificate_and_password(tmp_path: Path, keys: SiteKeys) -> 
         "basic_auth_file": login,
     }
     secured = {
-        "SslEnabled": True,
-        "SslCertificate": str(keys.server_file),
-        "SslVerifyPeers": True,
-        "SslTrustedClientCertificates": str(keys.ca_file),
         "AuthenticationEnabled": True,
         "RegisteredUsers": {"screener": "canary-word"},
     }
-    with running_orthanc(tmp_path / "orthanc", **with_dicomweb(), **secured) as orthanc:
-        there = archive(orthanc.web_url, **files)
+    context = keys.server_context(wants_certificate=True)
+    with (
+        running_orthanc(tmp_path / "orthanc", **with_dicomweb(), **secured) as orthanc,
+        tls_front(orthanc.rest_port, context) as port,
+    ):
+        there = archive(f"https://127.0.0.1:{port}/dicom-web", **files)
         objects = three_slices(tmp_path)
         assert {one.outcome for one in there.store(objects)} == {Outcome.STORED}
         assert len(there.confirm(objects)) == 3

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import socketserver
 import ssl
 import threading
 from contextlib import contextmanager
@@ -101,6 +104,47 @@ def scripted_service(
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def tls_front(port: int, context: ssl.SSLContext) -> Iterator[int]:
+    """Speak TLS in front of a plain port of this machine, as sites do; gives the port of it.
+
+    Orthanc 1.10.1 of Debian 12 ends with a segmentation fault on its first HTTPS connection: its
+    web server is built for an older OpenSSL.
+    """
+
+    class Relay(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            outside = context.wrap_socket(self.request, server_side=True)
+            with outside, socket.create_connection(("127.0.0.1", port)) as inside:
+                back = threading.Thread(target=_copy, args=(inside, outside), daemon=True)
+                back.start()
+                _copy(outside, inside)
+                back.join(PATIENCE_S)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """Say nothing: refused handshakes are what is tested."""
+
+    with Server(("127.0.0.1", 0), Relay) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while chunk := source.recv(65536):
+            target.sendall(chunk)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
 
 
 def web_node(url: str, *, timeout_s: float = PATIENCE_S, **files: Path) -> WebNode:
