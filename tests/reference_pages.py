@@ -16,6 +16,8 @@ from pydantic import BaseModel
 from screener.audit.events import PAYLOAD_KEYS, EventKind
 from screener.cli import app
 from screener.conformance import ALLOWANCES
+from screener.deliver.archive import WEB_TRANSACTIONS
+from screener.deliver.web_errors import STATUSES
 from screener.destinations import PROTOCOLS
 from screener.receive import contexts, status
 from screener.settings import Settings
@@ -270,6 +272,17 @@ def conformance_page() -> str:
                     (a.validator, _as_code(a.pattern), a.condition.value, a.reason)
                     for a in ALLOWANCES
                 ),
+            ),
+            "web": _table(
+                ("transaction", "resource", "media type", "used for"),
+                (
+                    (name, f"`{resource}`", f"`{media_type}`", purpose)
+                    for name, resource, media_type, purpose in WEB_TRANSACTIONS
+                ),
+            ),
+            "web_statuses": _table(
+                ("HTTP status", "the service", "and then"),
+                ((str(s.code), s.text, s.meaning.value) for s in STATUSES),
             ),
             "implementation": _table(
                 ("", ""),

@@ -131,6 +131,8 @@ def test_page_has_every_table(page: str) -> None:
                 "statuses",
                 "classes",
                 "syntaxes",
+                "web",
+                "web_statuses",
                 "implementation",
                 "created",
                 "attributes",

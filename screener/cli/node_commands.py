@@ -94,7 +94,7 @@ def echo(
     node: Annotated[str, typer.Argument(help="A destination or peer by name, or AE@HOST:PORT.")],
     as_json: AsJson = False,
 ) -> int:
-    """Ask a DICOM node whether it answers (C-ECHO).
+    """Ask a DICOM node whether it answers: C-ECHO, or a search where it speaks DICOMweb.
 
     Example: `screener echo pacs` or `screener echo ORTHANC@127.0.0.1:4242`
     """

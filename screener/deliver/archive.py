@@ -10,7 +10,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from screener.deliver import echo, qido, query, scu, stow
+from screener.deliver import echo, qido, query, scu, stow, wado
+from screener.deliver.web import DICOM_JSON
 from screener.deliver.web_errors import describe
 from screener.errors import DestinationRefused, DestinationUnavailable
 
@@ -20,6 +21,21 @@ if TYPE_CHECKING:
 
     from screener.deliver.scu import DeliverableObject, InstanceStatus
     from screener.domain import Destination, PacsStudy, QueryNode, WebNode
+
+
+#: What is asked of a DICOMweb service: transaction, resource, media type, used for.
+WEB_TRANSACTIONS: tuple[tuple[str, str, str, str], ...] = (
+    ("Store (STOW-RS)", f"POST {qido.STUDIES}", stow.CONTENT_TYPE, "delivering results"),
+    ("Search (QIDO-RS)", f"GET {qido.STUDIES}", DICOM_JSON, "nightly audit, `screener echo`"),
+    ("Search (QIDO-RS)", f"GET {qido.SERIES_OF_STUDY}", DICOM_JSON, "retrieval"),
+    (
+        "Search (QIDO-RS)",
+        f"GET {qido.INSTANCES_OF_SERIES}",
+        DICOM_JSON,
+        "confirmation of deliveries, counting what a retrieval brings",
+    ),
+    ("Retrieve (WADO-RS)", f"GET {qido.SERIES}", wado.ACCEPT, "`screener reprocess`"),
+)
 
 
 class Archive(Protocol):

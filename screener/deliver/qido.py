@@ -30,6 +30,12 @@ PAGE = 500
 #: Pages of one list; a service that has more is not believed.
 MOST_PAGES = 200
 
+#: Resources that are asked (PS3.18 10.6, 10.4).
+STUDIES = "/studies"
+SERIES_OF_STUDY = "/studies/{study}/series"
+INSTANCES_OF_SERIES = "/studies/{study}/series/{series}/instances"
+SERIES = "/studies/{study}/series/{series}"
+
 _STUDY_DATE = "00080020"
 _MODALITY = "00080060"
 _MODALITIES_IN_STUDY = "00080061"
@@ -53,7 +59,7 @@ def find_studies(node: WebNode, study_date: date, modality: str = "CT") -> tuple
         "includefield": (_MODALITIES_IN_STUDY, _NUMBER_OF_STUDY_RELATED_INSTANCES),
     }
     with connected(node) as session:
-        answers = _pages(session, "/studies", question, _STUDY_INSTANCE_UID)
+        answers = _pages(session, STUDIES, question, _STUDY_INSTANCE_UID)
         studies = [_study_of(answer) for answer in answers]
     return tuple(one for one in studies if not one.modalities or modality in one.modalities)
 
@@ -72,7 +78,7 @@ def count_instances(node: WebNode, study_instance_uid: str) -> int | None:
         "limit": 2,
     }
     with connected(node) as session:
-        answers = _answers(session, "/studies", question)
+        answers = _answers(session, STUDIES, question)
     counts = [
         integer_of(answer, _NUMBER_OF_STUDY_RELATED_INSTANCES)
         for answer in answers
@@ -89,7 +95,7 @@ def find_series(node: WebNode, study_instance_uid: str) -> tuple[tuple[str, str]
     DestinationUnavailable, DestinationRefused
         As `find_studies`.
     """
-    path = f"/studies/{quote(study_instance_uid, safe='')}/series"
+    path = resource(SERIES_OF_STUDY, study_instance_uid)
     with connected(node) as session:
         return tuple(
             (text_of(answer, _SERIES_INSTANCE_UID), text_of(answer, _MODALITY))
@@ -109,8 +115,10 @@ def confirm_objects(node: WebNode, objects: Sequence[DeliverableObject]) -> froz
     with connected(node) as session:
         for one in objects:
             header = dcmread(one.path, specific_tags=["StudyInstanceUID", "SeriesInstanceUID"])
-            path = instances_path(
-                plain_text(header, "StudyInstanceUID"), plain_text(header, "SeriesInstanceUID")
+            path = resource(
+                INSTANCES_OF_SERIES,
+                plain_text(header, "StudyInstanceUID"),
+                plain_text(header, "SeriesInstanceUID"),
             )
             answers = _answers(session, path, {"SOPInstanceUID": one.sop_instance_uid})
             if one.sop_instance_uid in {text_of(answer, _SOP_INSTANCE_UID) for answer in answers}:
@@ -122,7 +130,7 @@ def instances_of(
     session: WebSession, study_instance_uid: str, series_instance_uid: str
 ) -> frozenset[str]:
     """Give the SOP Instance UIDs of a series; empty where the service does not know it."""
-    path = instances_path(study_instance_uid, series_instance_uid)
+    path = resource(INSTANCES_OF_SERIES, study_instance_uid, series_instance_uid)
     return frozenset(
         text_of(answer, _SOP_INSTANCE_UID)
         for answer in _pages(session, path, {}, _SOP_INSTANCE_UID)
@@ -138,18 +146,13 @@ def ask_anything(node: WebNode) -> None:
         It does not, or something else does.
     """
     with connected(node) as session:
-        _answers(session, "/studies", {"limit": 1})
+        _answers(session, STUDIES, {"limit": 1})
 
 
-def series_path(study_instance_uid: str, series_instance_uid: str) -> str:
-    """Give the path of a series; UIDs may be any text."""
+def resource(template: str, study_instance_uid: str, series_instance_uid: str = "") -> str:
+    """Give the path of a resource; UIDs may be any text."""
     study, series = (quote(uid, safe="") for uid in (study_instance_uid, series_instance_uid))
-    return f"/studies/{study}/series/{series}"
-
-
-def instances_path(study_instance_uid: str, series_instance_uid: str) -> str:
-    """Give the path of the instances of a series."""
-    return f"{series_path(study_instance_uid, series_instance_uid)}/instances"
+    return template.format(study=study, series=series)
 
 
 def _pages(
@@ -175,7 +178,7 @@ def _pages(
 
 def _answers(session: WebSession, path: str, question: dict[str, Any]) -> list[dict[str, Any]]:
     # Below a study or series a missing path means that it has none of it.
-    document = session.get_json(path, question, may_be_absent=path != "/studies")
+    document = session.get_json(path, question, may_be_absent=path != STUDIES)
     if document is None:
         return []
     if not isinstance(document, list) or not all(isinstance(one, dict) for one in document):

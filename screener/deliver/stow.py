@@ -10,6 +10,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from screener.deliver.dicom_json import integer_of, items_of, text_of
+from screener.deliver.qido import STUDIES
 from screener.deliver.scu import (
     InstanceStatus,
     Outcome,
@@ -35,6 +36,9 @@ _FAILED_SOP_SEQUENCE = "00081198"
 _REFERENCED_SOP_INSTANCE_UID = "00081155"
 _WARNING_REASON = "00081196"
 _FAILURE_REASON = "00081197"
+
+#: Instances as Part 10 files, as they are stored.
+CONTENT_TYPE = 'multipart/related; type="application/dicom"'
 
 #: SOP class, and transfer syntax, not supported (PS3.18 Table I.2-2): as a rejected context.
 _NOT_TAKEN = frozenset({0x0122, 0xC122})
@@ -111,8 +115,8 @@ def _post(session: WebSession, objects: Sequence[DeliverableObject]) -> WebAnswe
     except OSError as error:
         raise DestinationUnavailable(f"{session.node.name}: our own file is gone") from error
     return session.post(
-        "/studies",
-        f'multipart/related; type="application/dicom"; boundary={boundary}',
+        STUDIES,
+        f"{CONTENT_TYPE}; boundary={boundary}",
         _body(heads, objects, tail),
         sum(map(len, heads)) + sum(sizes) + len(tail),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from screener.deliver.multipart import BrokenMultipart, MultipartReader
-from screener.deliver.qido import instances_of, series_path
+from screener.deliver.qido import SERIES, instances_of, resource
 from screener.deliver.web import connected
 from screener.deliver.web_errors import describe, not_multipart
 from screener.errors import DestinationRefused, RefusedInstance
@@ -58,7 +58,7 @@ def get_series(
     with connected(node) as session:
         for uid in series_instance_uids:
             listed = instances_of(session, study_instance_uid, uid)
-            n_given = _take_series(session, series_path(study_instance_uid, uid), receiver)
+            n_given = _take_series(session, resource(SERIES, study_instance_uid, uid), receiver)
             if n_given < len(listed):
                 text = f"{describe(node)} gave {n_given} of {len(listed)} instances of a series"
                 raise DestinationRefused(node.name, text)
