@@ -40,8 +40,6 @@ _FAILURE_REASON = "00081197"
 #: Instances as Part 10 files, as they are stored.
 CONTENT_TYPE = 'multipart/related; type="application/dicom"'
 
-#: SOP class, and transfer syntax, not supported (PS3.18 Table I.2-2): as a rejected context.
-_NOT_TAKEN = frozenset({0x0122, 0xC122})
 #: The stored files are small; larger pieces save nothing.
 _CHUNK_BYTES = 256 * 1024
 
@@ -160,13 +158,11 @@ def _status(one: DeliverableObject, told: tuple[Outcome, int] | None) -> Instanc
     if told is None:
         return InstanceStatus(one.sop_instance_uid, None, Outcome.RETRY, _SILENT)
     outcome, code = told
-    if code in _NOT_TAKEN:
-        return without_context(one)
     return InstanceStatus(one.sop_instance_uid, code, outcome, comment_on(code))
 
 
 def _refused_alone(one: DeliverableObject, answer: WebAnswer) -> InstanceStatus:
-    """Say why a service refuses one object as such; a media type it does not take is an extra."""
+    """Say why a service refuses one object as such; a media type it does not take is a class."""
     unsupported_media_type = 415
     if answer.status == unsupported_media_type:
         return without_context(one)
