@@ -12,6 +12,12 @@ from screener.domain import ResultKind, VoteRule
 from screener.errors import ConfigError
 from screener.settings import SETTINGS_FILE_VARIABLE, Settings, load_settings
 
+NODE = '[[destinations]]\nname = "a"\nae_title = "A"\nhost = "a"\nport = 104\n'
+WEB = (
+    '[[destinations]]\nname = "a"\nprotocol = "dicomweb"\nurl = "https://pacs.example/dicom-web"\n'
+)
+PLAIN = WEB.replace("https", "http")
+
 
 @pytest.fixture(autouse=True)
 def _no_variables_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,6 +92,16 @@ def test_load_settings_reads_lists_from_variables_as_json(monkeypatch: pytest.Mo
         ('[[peers]]\nae_title = "A"\naddresses = []\n', "peers.0.addresses: "),
         ('[[peers]]\nae_title = "A"\n', "peers.0.addresses: missing; add it"),
         ('[[peers]]\nae_title = "A"\naddresses = ["ct1"]\n', "peers.0.addresses.0: .*10.1.2.0/24"),
+        (WEB + "port = 104\n", 'destinations.0.port: this key needs protocol = "dimse"'),
+        (NODE + 'url = "https://x/"\n', 'destinations.0.url: this key needs protocol = "dicomweb"'),
+        (NODE + 'protocol = "hl7"\n', "destinations.0.protocol: .*'dicomweb'.*found: 'hl7'"),
+        (NODE + "potr = 1\n", "destinations.0.potr: unknown key"),
+        (WEB + 'confirm = "commitment"\n', "destinations.0.confirm: .*'query'.*'commitment'"),
+        (WEB + 'retrieve = "get"\n', "destinations.0.retrieve: .*'wado'.*found: 'get'"),
+        (WEB + 'key_file = "k"\n', "destinations.0: .*key_file needs certificate_file"),
+        (WEB + 'bearer_token_file = "a"\nbasic_auth_file = "b"\n', "exclude each other: keep one"),
+        (PLAIN + 'bearer_token_file = "a"\n', "over http can be read .*begin with https"),
+        (PLAIN + 'ca_file = "a"\n', "need TLS: let url begin with https"),
         ("[completion]\nseries_quiet_s = 0\n", "completion.series_quiet_s: .*found: 0"),
         ('[vote]\nrule = "guess"\n', "vote.rule: .*affected-fraction.*found: 'guess'"),
         ('[models.lungs]\nname = "x"\nsha256 = "12"\n', "models.lungs.sha256: .*64 lower-case"),
@@ -127,6 +143,34 @@ def test_load_settings_refuses_wrong_variable(
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=name.removeprefix("SCREENER_").split("__")[0].lower()):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "pacs.example", "ftp://pacs.example", "https://", "https:///x", "https://pacs.example:x/",
+        "https://pacs.example:0/", "https://pacs.example/a b", "https://[::1/", "",
+        "https://user:secret-word@pacs.example/", "https://pacs.example/?token=secret-word",
+        "https://pacs.example/#secret-word",
+    ],
+)  # fmt: skip
+def test_load_settings_refuses_address_of_no_service(tmp_path: Path, url: str) -> None:
+    """What is no root of a service, or holds a secret, is refused without showing it."""
+    text = f'[[destinations]]\nname = "a"\nprotocol = "dicomweb"\nurl = "{url}"\n'
+    with pytest.raises(
+        ConfigError, match=r"destinations\.0\.url: .*(write the root|secrets go)"
+    ) as e:
+        load_settings(write(tmp_path, text))
+    assert "secret-word" not in str(e.value)
+
+
+def test_load_settings_takes_a_token_without_tls_for_this_machine(tmp_path: Path) -> None:
+    """A gateway on loopback may get its token in the clear; a slash at the end is no difference."""
+    for host in ("localhost", "127.0.0.1", "[::1]"):
+        text = PLAIN.replace("pacs.example/dicom-web", f"{host}/dicom-web/")
+        settings = load_settings(write(tmp_path, f'{text}bearer_token_file = "t"\n'))
+        assert settings.destinations[0].protocol == "dicomweb"
+        assert settings.destinations[0].url == f"http://{host}/dicom-web"
 
 
 @pytest.mark.parametrize("key", ["database", "broker"])
