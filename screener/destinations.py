@@ -71,9 +71,9 @@ class WebDestinationSettings(_AnyDestinationSettings):
 
     protocol: Literal["dicomweb"]
     url: Annotated[str, AfterValidator(_check_url)]
-    ca_file: Path | None = None
-    certificate_file: Path | None = None
-    key_file: Path | None = None
+    tls_ca_file: Path | None = None
+    tls_certificate_file: Path | None = None
+    tls_key_file: Path | None = None
     bearer_token_file: Path | None = None
     basic_auth_file: Path | None = None
     confirm: Literal["query", "none"] = "query"
@@ -81,14 +81,16 @@ class WebDestinationSettings(_AnyDestinationSettings):
 
     @model_validator(mode="after")
     def _check_security(self) -> WebDestinationSettings:
-        if self.key_file and not self.certificate_file:
-            raise ValueError("key_file needs certificate_file: give both, or neither")
+        if self.tls_key_file and not self.tls_certificate_file:
+            raise ValueError("tls_key_file needs tls_certificate_file: give both, or neither")
         if self.bearer_token_file and self.basic_auth_file:
             raise ValueError("bearer_token_file and basic_auth_file exclude each other: keep one")
         if self.url.startswith("https:"):
             return self
-        if self.ca_file or self.certificate_file:
-            raise ValueError("ca_file and certificate_file need TLS: let url begin with https")
+        if self.tls_ca_file or self.tls_certificate_file:
+            raise ValueError(
+                "tls_ca_file and tls_certificate_file need TLS: let url begin with https"
+            )
         if (self.bearer_token_file or self.basic_auth_file) and not _is_loopback(self.url):
             raise ValueError(
                 "a secret over http can be read by anybody on the way: let url begin with https"

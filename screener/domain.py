@@ -413,9 +413,9 @@ class WebNode:
 
     name: str
     url: str  #: root of the service, without a slash at its end
-    ca_file: Path | None = None  #: PEM, the authorities that are trusted; None: the system's
-    certificate_file: Path | None = None  #: PEM, our client certificate
-    key_file: Path | None = None  #: PEM, its key; None: it stands in `certificate_file`
+    tls_ca_file: Path | None = None  #: PEM, the authorities that are trusted; None: the system's
+    tls_certificate_file: Path | None = None  #: PEM, our client certificate
+    tls_key_file: Path | None = None  #: PEM, its key; None: it stands in `tls_certificate_file`
     bearer_token_file: Path | None = None
     basic_auth_file: Path | None = None  #: one line, ``user:password``
     timeout_s: float = 30.0

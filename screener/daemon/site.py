@@ -84,9 +84,9 @@ def web_node_of(entry: WebDestinationSettings) -> WebNode:
     return WebNode(
         name=entry.name,
         url=entry.url,
-        ca_file=_file(entry.ca_file),
-        certificate_file=_file(entry.certificate_file),
-        key_file=_file(entry.key_file),
+        tls_ca_file=_file(entry.tls_ca_file),
+        tls_certificate_file=_file(entry.tls_certificate_file),
+        tls_key_file=_file(entry.tls_key_file),
         bearer_token_file=_file(entry.bearer_token_file),
         basic_auth_file=_file(entry.basic_auth_file),
         timeout_s=entry.timeout_s,

@@ -202,12 +202,12 @@ def _tls_words(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return (
             f"its certificate is not trusted ({_printable(error.verify_message)}); name the "
-            "authority that signed it in ca_file, and the host as the certificate does"
+            "authority that signed it in tls_ca_file, and the host as the certificate does"
         )
     reason = (error.reason or "TLS error").replace("_", " ").lower()
     return (
         f"no TLS connection ({reason}); check that the port speaks TLS and whether it wants our "
-        "certificate_file"
+        "tls_certificate_file"
     )
 
 

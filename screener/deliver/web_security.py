@@ -37,15 +37,17 @@ def tls_context(node: WebNode) -> ssl.SSLContext:
     if not node.url.startswith("https:"):
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody, and is not asked
     try:
-        context = ssl.create_default_context(cafile=node.ca_file)
+        context = ssl.create_default_context(cafile=node.tls_ca_file)
     except (OSError, ssl.SSLError) as error:
-        _complain(node, "ca_file", node.ca_file, _words(error))
+        _complain(node, "tls_ca_file", node.tls_ca_file, _words(error))
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if node.certificate_file is not None:
+    if node.tls_certificate_file is not None:
         try:
-            context.load_cert_chain(node.certificate_file, node.key_file, password=_no_password)
+            context.load_cert_chain(
+                node.tls_certificate_file, node.tls_key_file, password=_no_password
+            )
         except (OSError, ssl.SSLError, _KeyIsEncrypted) as error:
-            _complain(node, "certificate_file", node.certificate_file, _words(error))
+            _complain(node, "tls_certificate_file", node.tls_certificate_file, _words(error))
     return context
 
 

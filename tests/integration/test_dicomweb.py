@@ -179,9 +179,9 @@ def test_https_with_certificate_and_password(tmp_path: Path, keys: SiteKeys) -> 
     stranger = tmp_path / "stranger"
     stranger.mkdir()
     files = {
-        "ca_file": keys.ca_file,
-        "certificate_file": keys.certificate_file,
-        "key_file": keys.key_file,
+        "tls_ca_file": keys.ca_file,
+        "tls_certificate_file": keys.certificate_file,
+        "tls_key_file": keys.key_file,
         "basic_auth_file": login,
     }
     secured = {
@@ -199,9 +199,12 @@ def test_https_with_certificate_and_password(tmp_path: Path, keys: SiteKeys) -> 
         assert len(there.confirm(objects)) == 3
         for changes, words in (
             ({"basic_auth_file": wrong}, "HTTP 401.*|does not know us"),
-            ({"certificate_file": None, "key_file": None}, "certificate_file"),
-            ({"ca_file": None}, "not trusted .*name the authority that signed it in ca_file"),
-            ({"ca_file": make_site_keys(stranger).ca_file}, "not trusted"),
+            ({"tls_certificate_file": None, "tls_key_file": None}, "tls_certificate_file"),
+            (
+                {"tls_ca_file": None},
+                "not trusted .*name the authority that signed it in tls_ca_file",
+            ),
+            ({"tls_ca_file": make_site_keys(stranger).ca_file}, "not trusted"),
         ):
             closed = WebArchive(replace(there.node, **changes))
             with pytest.raises(DestinationUnavailable, match=words) as caught:

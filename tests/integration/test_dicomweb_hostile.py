@@ -553,16 +553,16 @@ def test_token_travels_over_tls_to_the_site_alone(tmp_path: Path, token_file: Pa
         is_ours = exchange.asked.headers.get("Authorization") == f"Bearer {SECRET}"
         exchange.answer(200 if is_ours else 401, b"[]", DICOM_JSON)
 
-    files = {"ca_file": keys.ca_file, "certificate_file": keys.certificate_file}
-    files |= {"key_file": keys.key_file, "bearer_token_file": token_file}
+    files = {"tls_ca_file": keys.ca_file, "tls_certificate_file": keys.certificate_file}
+    files |= {"tls_key_file": keys.key_file, "bearer_token_file": token_file}
     with scripted_service(script, context) as service:
         assert WebArchive(web_node(service.url, **files)).echo().is_ok
         token_file.write_text("another-one", encoding="ascii")  # renewed without a restart
         assert "HTTP 401" in WebArchive(web_node(service.url, **files)).echo().detail
         n_asked = len(service.asked)
-        for left_out, words in (("ca_file", "not trusted"), ("certificate_file", "no TLS")):
+        for left_out, words in (("tls_ca_file", "not trusted"), ("tls_certificate_file", "no TLS")):
             fewer = {key: value for key, value in files.items() if key != left_out}
-            fewer = fewer if left_out == "ca_file" else {"ca_file": keys.ca_file}
+            fewer = fewer if left_out == "tls_ca_file" else {"tls_ca_file": keys.ca_file}
             result = WebArchive(web_node(service.url, **fewer)).echo()
             assert not result.is_ok
             assert words in result.detail
@@ -574,7 +574,7 @@ def test_certificate_of_another_host_is_not_trusted(tmp_path: Path, token_file: 
     keys = make_site_keys(tmp_path, "pacs.example")
     context = keys.server_context(wants_certificate=False)
     with scripted_service(answers(200), context) as service:
-        node = web_node(service.url, ca_file=keys.ca_file, bearer_token_file=token_file)
+        node = web_node(service.url, tls_ca_file=keys.ca_file, bearer_token_file=token_file)
         result = WebArchive(node).echo()
         assert not result.is_ok
         assert "not trusted (Hostname mismatch" in result.detail
@@ -590,9 +590,9 @@ def test_certificate_of_another_host_is_not_trusted(tmp_path: Path, token_file: 
         ("bearer_token_file", b"\xff\xfe", "it is no text"),
         ("basic_auth_file", b"no-colon", "write user:password"),
         ("basic_auth_file", b"a:b\nc:d", "write user:password"),
-        ("ca_file", b"no certificate", "ca_file .*no usable PEM"),
-        ("certificate_file", b"no certificate", "certificate_file .*no usable PEM"),
-        ("certificate_file", "encrypted", "its key is encrypted"),
+        ("tls_ca_file", b"no certificate", "tls_ca_file .*no usable PEM"),
+        ("tls_certificate_file", b"no certificate", "tls_certificate_file .*no usable PEM"),
+        ("tls_certificate_file", "encrypted", "its key is encrypted"),
     ],
 )
 def test_file_that_cannot_be_used_is_named(
