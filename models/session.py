@@ -5,7 +5,7 @@ before a session opens. A GPU that was asked for and is not there is replaced by
 reason is kept for the audit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -298,6 +298,26 @@ class _OpenGraph:
                 f"({error}); try a smaller batch or the cpu provider"
             ) from error
         return np.asarray(result, dtype=np.float32)
+
+
+def run_graph(
+    graph: bytes, feed: Mapping[str, NDArray[Any]], outputs: Sequence[str]
+) -> dict[str, NDArray[Any]]:
+    """Run a graph once on the CPU and give some of its outputs, as they are, for measuring.
+
+    Raises
+    ------
+    InferenceFailed
+        The graph does not open, or fails on the feed.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = _LOG_ERRORS_ONLY
+    try:
+        session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        results = session.run(list(outputs), dict(feed))
+    except _RUNTIME_ERRORS as error:
+        raise InferenceFailed(f"the graph cannot be measured ({error}); export it again") from error
+    return dict(zip(outputs, results, strict=True))
 
 
 def _open_session(

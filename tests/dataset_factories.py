@@ -177,6 +177,15 @@ def write_lctsc(folder: Path) -> None:
             save(lung_mask(NORMAL, number), folder / "lung" / name)
 
 
+def write_lctsc_dicom(folder: Path) -> None:
+    """Write two cases as DICOM with an array of masks beside each; not among ``WRITERS``."""
+    for case in range(2):
+        name = f"Case_{case:03d}"
+        write_patient(folder / f"{name}_dicom", NORMAL, case)
+        masks = np.stack([lung_mask(NORMAL, number) for number in range(N_SLICES)])
+        np.savez(folder / f"{name}_lungmask.npz", masks=masks.astype(np.uint8))
+
+
 def write_radiography(folder: Path) -> None:
     """Write the four class folders; masks are smaller than radiographs."""
     for label, name in enumerate(("Normal", "COVID", "Lung_Opacity", "Viral Pneumonia")):

@@ -45,7 +45,8 @@ class Sample:
     where the data do not label this image. ``part`` is ``training``, ``validation`` or ``test`` as
     the data's own lists say, empty where they say nothing. ``slice_number`` counts along the body
     where the order is known. ``patient_label`` is the class of the patient where it is known apart
-    from that of the image.
+    from that of the image. ``height_mm`` grows from caudal to cranial and ``pixel_spacing_mm`` is
+    that of rows and columns, both None where the data do not say: then slices form no volume.
     """
 
     name: str
@@ -54,6 +55,8 @@ class Sample:
     part: str = ""
     slice_number: int | None = None
     patient_label: int | None = None
+    height_mm: float | None = None
+    pixel_spacing_mm: tuple[float, float] | None = None
 
 
 class PixelSource(Protocol):

@@ -69,6 +69,8 @@ def _slices(
                 stated,
                 name=one.path.relative_to(folder).as_posix(),
                 patient=stated.patient if is_patient_stated else _patient(one),
+                height_mm=one.height_mm,
+                pixel_spacing_mm=one.pixel_spacing_mm,
             ),
             one,
         )

@@ -28,6 +28,8 @@ from models.errors import DatasetInvalid
 #: Range of the 8-bit images, in HU.
 LCTSC_LOWER_HU, LCTSC_UPPER_HU = -1024.0, 400.0
 STRUCTURE = "lung"
+#: Distance of slices by number, and of pixels of the pictures: 512 of 0.977 mm became 256.
+_PICTURE_SLICE_MM, _PICTURE_PIXEL_MM = 3.0, 1.95
 _FILE_NAME = re.compile(r"Case_(?P<patient>\d{3})_(?P<slice>\d{3})\.png")
 _MASK_SUFFIX = "_lungmask.npz"
 _MASK_ARRAY = "masks"
@@ -104,6 +106,8 @@ def _picture_sample(folder: Path, path: Path) -> Sample:
         patient=match["patient"],
         label=None,
         slice_number=int(match["slice"]),
+        height_mm=_PICTURE_SLICE_MM * int(match["slice"]),
+        pixel_spacing_mm=(_PICTURE_PIXEL_MM, _PICTURE_PIXEL_MM),
     )
 
 
@@ -114,7 +118,7 @@ def _from_dicom(folder: Path) -> tuple[tuple[Sample, ...], PixelSource]:
     for patient, slices, masks in [*_with_mask_arrays(folder), *_with_contours(folder)]:
         for number, (one, mask) in enumerate(zip(slices, masks, strict=True)):
             name = one.path.relative_to(folder).as_posix()
-            samples.append(Sample(name=name, patient=patient, label=None, slice_number=number))
+            samples.append(_dicom_sample(name, patient, number, one))
             paths.append(one.path)
             readers.append(mask)
     if not samples:
@@ -123,6 +127,17 @@ def _from_dicom(folder: Path) -> tuple[tuple[Sample, ...], PixelSource]:
             "RT Structure Set beside them; point at an LCTSC folder"
         )
     return tuple(samples), HuFiles(tuple(paths), {STRUCTURE: tuple(readers)})
+
+
+def _dicom_sample(name: str, patient: str, number: int, one: SliceFile) -> Sample:
+    return Sample(
+        name=name,
+        patient=patient,
+        label=None,
+        slice_number=number,
+        height_mm=one.height_mm,
+        pixel_spacing_mm=one.pixel_spacing_mm,
+    )
 
 
 _Case = tuple[str, tuple[SliceFile, ...], tuple[_MaskReader, ...]]

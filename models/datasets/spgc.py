@@ -99,6 +99,8 @@ def _samples(
             label=_label(is_infected, patient_label),
             slice_number=number,
             patient_label=patient_label,
+            height_mm=one.height_mm,
+            pixel_spacing_mm=one.pixel_spacing_mm,
         )
         for number, (one, is_infected) in enumerate(zip(slices, infected, strict=True))
     ]

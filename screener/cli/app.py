@@ -10,7 +10,13 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from screener.cli import audit_commands, conformance_commands, node_commands, study_commands
+from screener.cli import (
+    audit_commands,
+    conformance_commands,
+    evaluation_commands,
+    node_commands,
+    study_commands,
+)
 from screener.cli.output import EXIT_FAILED, EXIT_WRONG_USE, print_note
 from screener.errors import ConfigError, ScreenerError, WrongUse
 from screener.logs import get_log, set_up_logs, where_raised
@@ -52,6 +58,7 @@ def common_options(
 
 
 node_commands.add_to(app)
+evaluation_commands.add_to(node_commands.models_app)
 study_commands.add_to(app)
 audit_commands.add_to(app)
 conformance_commands.add_to(app)
