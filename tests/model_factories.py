@@ -77,7 +77,7 @@ def write_brightness_model(
 
 
 def write_air_model(folder: Path) -> ModelFolder:
-    """Write a lung model: the logit is (150 - |HU + 800|) / 100: lung, and neither air nor body."""
+    """Write a lung model: the logit is (175 - |HU + 750|) / 100: lung, and neither air nor body."""
     graph = helper.make_graph(
         [
             helper.make_node("Cast", ["hu"], ["real"], to=TensorProto.FLOAT),
@@ -90,8 +90,8 @@ def write_air_model(folder: Path) -> ModelFolder:
         [helper.make_tensor_value_info("hu", TensorProto.INT16, _BATCH)],
         [helper.make_tensor_value_info("lung_logits", TensorProto.FLOAT, _BATCH)],
         [
-            numpy_helper.from_array(np.array(800.0, np.float32), "middle"),
-            numpy_helper.from_array(np.array(150.0, np.float32), "reach"),
+            numpy_helper.from_array(np.array(750.0, np.float32), "middle"),
+            numpy_helper.from_array(np.array(175.0, np.float32), "reach"),
             numpy_helper.from_array(np.array(100.0, np.float32), "scale"),
         ],
     )

@@ -28,7 +28,7 @@ def interval_text(figure: Interval | None, digits: int = 3) -> str:
 
 def class_rows(figures: ClassificationFigures) -> tuple[tuple[str, ...], tuple[Row, ...]]:
     """Give columns and rows: one per class, and all of them together."""
-    columns = ("class", "images", "TP", "FP", "TN", "FN", *CLASS_FIGURES, "accuracy")
+    columns = ("class", "images", "TP", "FP", "TN", "FN", *CLASS_FIGURES)
     rows: list[Row] = [
         (
             one.name,
@@ -38,14 +38,11 @@ def class_rows(figures: ClassificationFigures) -> tuple[tuple[str, ...], tuple[R
             one.true_negative,
             one.false_negative,
             *(interval_text(getattr(one, name)) for name in CLASS_FIGURES),
-            "",
         )
         for one in figures.classes
     ]
     together = [interval_text(getattr(figures, name)) for name in CLASS_FIGURES]
-    rows.append(
-        ("all", figures.n_images, "", "", "", "", *together, interval_text(figures.accuracy))
-    )
+    rows.append(("all", figures.n_images, "", "", "", "", *together))
     return columns, tuple(rows)
 
 
@@ -87,7 +84,7 @@ def _subject_rows(report: EvaluationReport) -> list[Row]:
     if report.images is not None:
         how = report.images.resampling
         drawn = f"over {how.n_units} {how.unit.value}s, {how.n_resamples} draws"
-        rows.append(("95 % intervals", drawn))
+        rows += [("95 % intervals", drawn), ("accuracy", interval_text(report.images.accuracy))]
     return rows
 
 
