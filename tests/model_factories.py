@@ -53,7 +53,11 @@ def tiny_manifest(task: Task, classes: tuple[str, ...], *, threshold: float = 0.
 
 
 def write_brightness_model(
-    folder: Path, classes: tuple[str, ...] = ("normal", "covid-19"), *, middle: float = 100.0
+    folder: Path,
+    classes: tuple[str, ...] = ("normal", "covid-19"),
+    *,
+    middle: float = 100.0,
+    threshold: float = 0.5,
 ) -> ModelFolder:
     """Write a classifier of grey images: the logit of class n is n * (mean - middle) / 10."""
     slopes = (np.arange(len(classes), dtype=np.float32) / 10.0)[None]
@@ -73,7 +77,8 @@ def write_brightness_model(
             numpy_helper.from_array(slopes, "slopes"),
         ],
     )
-    return _write(folder, graph, tiny_manifest(Task.IMAGE_CLASSIFICATION, classes))
+    manifest = tiny_manifest(Task.IMAGE_CLASSIFICATION, classes, threshold=threshold)
+    return _write(folder, graph, manifest)
 
 
 def write_air_model(folder: Path) -> ModelFolder:

@@ -23,7 +23,7 @@ from models.evaluation.classification import (
     measure_classification,
 )
 from models.evaluation.flattery import measure_flattery
-from models.evaluation.operating_point import ChosenPoint, OperatingRule, decide
+from models.evaluation.operating_point import ChosenPoint, OperatingRule, decide, untuned
 from models.evaluation.patients import PolicyFigures, Vote, measure_policy, slices_by_patient
 from models.evaluation.prediction import Predictions
 from models.evaluation.report import (
@@ -62,6 +62,8 @@ class EvaluationSettings:
         Data to choose temperature and threshold on; None takes those of the manifest.
     rule
         What the threshold is to be best for.
+    by_likeliest
+        Decide for the likeliest class, as most publications do; no threshold is used.
     allow_leaks_because
         Why validation data may share patients or pictures with the data; empty refuses.
     votes
@@ -83,6 +85,7 @@ class EvaluationSettings:
     class_map: Mapping[str, str] = field(default_factory=dict)
     validation: LabelledImages | None = None
     rule: OperatingRule = OperatingRule.YOUDEN
+    by_likeliest: bool = False
     allow_leaks_because: str = ""
     votes: Mapping[str, Vote] = field(default_factory=dict)
     lungs: ModelFolder | None = None
@@ -159,6 +162,8 @@ def _evaluate_classes(
         rule=settings.rule,
         allow_leaks_because=settings.allow_leaks_because,
     )
+    if settings.by_likeliest:
+        point = untuned()
     probabilities = softmax(predictions.logits, temperature.value)
     threshold = point.threshold if len(predictions.classes) == _TWO else None
     decisions = decide(probabilities, threshold)

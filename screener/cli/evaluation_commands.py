@@ -30,6 +30,7 @@ _MEND = "measuring needs more than the light runtime: pip install 'ct-screener[e
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this file to the application of models."""
     app.command("evaluate")(evaluate_model)
+    app.command("compare")(compare_models)
 
 
 def evaluate_model(
@@ -64,6 +65,9 @@ def evaluate_model(
     rule: Annotated[
         str, typer.Option(help="What the threshold is best for: youden, accuracy, sensitivity-95.")
     ] = "youden",
+    likeliest: Annotated[
+        bool, typer.Option("--likeliest", help="Decide for the likeliest class; no threshold.")
+    ] = False,
     window: Annotated[
         tuple[float, float] | None,
         typer.Option(help="Lower and upper HU of grey pictures, for a model of HU (or reverse)."),
@@ -113,6 +117,7 @@ def evaluate_model(
         lungs=lungs,
         class_map=tuple(class_map or ()),
         rule=_rule(rule),
+        by_likeliest=likeliest,
         allow_leaks_because=allow_leaks,
         with_whole_image=whole_image,
         with_flattery=flattery,
@@ -133,6 +138,33 @@ def evaluate_model(
 
         written = write_folder(one, out)
         print_note(f"{len(written)} files in {out}; the page is {out / 'evaluation.html'}")
+    return EXIT_DONE
+
+
+def compare_models(
+    runs: Annotated[
+        list[str],
+        typer.Argument(help="metrics.json files, folders that hold one, or names of recipes."),
+    ],
+    *,
+    csv: Annotated[Path | None, typer.Option(help="Write the table as CSV too.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Print measured figures beside each other, and beside those of their publications.
+
+    Example: `screener models compare ./report-a ./report-b covid-ct-mobile`
+    """
+    found = _measuring().compare_runs(runs)
+    if as_json:
+        print_json(found)
+    else:
+        print_table(found.columns, found.rows)
+        for remark in found.remarks:
+            print_note(remark)
+    if csv is not None:
+        from models.evaluation.tables import write_csv
+
+        write_csv(csv, found.columns, found.rows)
     return EXIT_DONE
 
 

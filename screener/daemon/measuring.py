@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from models.datasets import LAYOUTS, TEST, TRAINING, VALIDATION, LabelledImages, read_dataset
 from models.datasets.image_csv import read_image_csv
 from models.errors import DatasetError, ModelError
+from models.evaluation.compare import compare, read_measured, read_published
 from models.evaluation.evaluate import Evaluation, EvaluationSettings, evaluate
 from models.evaluation.operating_point import OperatingRule
 from models.evaluation.patients import VoteOutcome
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from models.evaluation.compare import Comparison
     from models.evaluation.patients import Vote
     from models.registry import ModelFolder
     from screener.domain import VotePolicy
@@ -50,6 +52,7 @@ class Measurement:
     lungs: str
     class_map: tuple[str, ...]
     rule: str
+    by_likeliest: bool
     allow_leaks_because: str
     with_whole_image: bool
     with_flattery: bool
@@ -90,6 +93,30 @@ def open_model(settings: Settings, name: str) -> ModelFolder:
     if path.is_dir():
         return open_model_folder(path)
     return find_model(name, settings.models.root or SHIPPED_MODELS)
+
+
+def compare_runs(names: Sequence[str]) -> Comparison:
+    """Compare measurements, each beside the publication that its model follows.
+
+    Raises
+    ------
+    WrongUse
+        A name is neither a measurement nor a recipe.
+    """
+    try:
+        recipes = {name: read_published(name) for name in names if not Path(name).exists()}
+        unknown = sorted(name for name, one in recipes.items() if one is None)
+        if unknown:
+            raise WrongUse(
+                f"{unknown[0]} is neither a file, nor a folder, nor a recipe; "
+                "`screener models evaluate ... --out FOLDER` writes what can be compared"
+            )
+        measured = [read_measured(Path(name)) for name in names if name not in recipes]
+        for one in measured:
+            recipes.setdefault(one.recipe, read_published(one.recipe))
+        return compare(measured, [one for one in recipes.values() if one and one.figures])
+    except DatasetError as error:
+        raise WrongUse(str(error)) from error
 
 
 def vote_policies(policy: VotePolicy) -> Mapping[str, Vote]:
@@ -133,6 +160,7 @@ def _evaluation_settings(
         class_map=_class_map(wanted.class_map),
         validation=validation,
         rule=OperatingRule(wanted.rule),
+        by_likeliest=wanted.by_likeliest,
         allow_leaks_because=wanted.allow_leaks_because,
         votes=vote_policies(settings.vote.policy()) if can_vote else {},
         lungs=open_model(settings, lungs) if lungs else None,

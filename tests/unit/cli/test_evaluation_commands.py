@@ -138,3 +138,56 @@ def test_votes_are_those_of_the_node() -> None:
     assert (outcome.decision, outcome.certainty) == ("covid-19", 1.0)
     few = policies["majority"](classes, np.arange(2), table[:2], 5.0)
     assert few.decision.startswith("not analysed")
+
+
+def test_measurements_are_compared_with_each_other_and_with_the_publication(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One column per publication and per measurement; other data are pointed out."""
+    from models.evaluation import compare
+
+    (tmp_path / "none.toml").write_text(
+        '[[published]]\nmetric = "accuracy"\nvalue = 0.81\nmeasured_on = "203 images"\n', "utf-8"
+    )
+    monkeypatch.setattr(compare.read_published, "__defaults__", (tmp_path,))
+    model = write_brightness_model(tmp_path / "model")
+    labels = tmp_path / "labels.csv"
+    for name, options in (("one", ()), ("two", ("--patient", "1", "--patient", "2"))):
+        data = ("--images", pictures, "--labels", labels, "--no-cost", *options)
+        invoke(model.path, *data, "--out", tmp_path / name)
+    found = RUNNER.invoke(
+        app,
+        ["models", "compare", str(tmp_path / "one"), str(tmp_path / "two/metrics.json"), "--json"],
+        standalone_mode=False,
+    )
+    document = json.loads(found.stdout)
+    assert document["columns"][1:] == [
+        "published: none",
+        "tiny-image-classification (one)",
+        "tiny-image-classification (two)",
+    ]
+    rows = {row[0]: row[1:] for row in document["rows"]}
+    assert rows["accuracy"] == ["0.810", "1.000 (1.000–1.000)", "1.000 (1.000–1.000)"]
+    assert rows["covid-19: TP, FP, TN, FN"] == ["", "2, 0, 2, 0", "1, 0, 1, 0"]
+    assert "different data" in document["remarks"][0]
+
+
+def test_comparison_with_nothing_known_is_refused(tmp_path: Path) -> None:
+    """The message says what can be compared."""
+    from screener.daemon.measuring import compare_runs
+
+    with pytest.raises(WrongUse, match="neither a file"):
+        compare_runs(["no-such-recipe"])
+    (tmp_path / "metrics.json").write_text("{}", "utf-8")
+    with pytest.raises(WrongUse, match="evaluate the model again"):
+        compare_runs([str(tmp_path)])
+
+
+def test_likeliest_class_is_decided_for_without_threshold(pictures: Path, tmp_path: Path) -> None:
+    """A threshold of the manifest is set aside where the publication used none."""
+    model = write_brightness_model(tmp_path / "model", threshold=0.999)
+    data = ("--images", pictures, "--labels", tmp_path / "labels.csv", "--no-cost", "--json")
+    assert json.loads(invoke(model.path, *data))["images"]["accuracy"]["value"] == 0.5
+    document = json.loads(invoke(model.path, *data, "--likeliest"))
+    assert document["images"]["accuracy"]["value"] == 1.0
+    assert document["decision"]["rule"] == "the likelier class"
