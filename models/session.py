@@ -192,6 +192,27 @@ class SliceClassifier:
         """
         return self._open.run(self.manifest.outputs[0], self._feed(hu, boxes))
 
+    def predict(
+        self, hu: NDArray[np.int16], boxes: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Give class logits and lesion probabilities in one pass.
+
+        Parameters and errors as ``logits``.
+
+        Returns
+        -------
+        logits
+            Shape ``(batch, n_classes)``.
+        lesions
+            Shape ``(batch, map_rows, map_columns)``, 0 to 1; each map spans exactly its box. None
+            where the model gives no map.
+        """
+        outputs = self.manifest.outputs[:2]
+        logits, *maps = self._open.run_all(outputs, self._feed(hu, boxes))
+        if not maps:
+            return logits, None
+        return logits, np.asarray(0.5 * (1.0 + np.tanh(0.5 * maps[0])), dtype=np.float32)
+
     def lesion_logits(
         self, hu: NDArray[np.int16], boxes: NDArray[np.float32]
     ) -> NDArray[np.float32]:
@@ -289,15 +310,22 @@ class _OpenGraph:
 
     def run(self, output: str, feed: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Run one batch and give one output."""
+        (result,) = self.run_all((output,), feed)
+        return result
+
+    def run_all(
+        self, outputs: Sequence[str], feed: Mapping[str, NDArray[Any]]
+    ) -> list[NDArray[np.float32]]:
+        """Run one batch and give several outputs, in their order."""
         try:
-            (result,) = self._session.run([output], dict(feed))
+            results = self._session.run(list(outputs), dict(feed))
         except _RUNTIME_ERRORS as error:
             shapes = ", ".join(f"{name} {array.shape}" for name, array in feed.items())
             raise InferenceFailed(
                 f"model {self.manifest.name} failed on {self.provider.actual.value} with {shapes} "
                 f"({error}); try a smaller batch or the cpu provider"
             ) from error
-        return np.asarray(result, dtype=np.float32)
+        return [np.asarray(result, dtype=np.float32) for result in results]
 
 
 def run_graph(

@@ -8,7 +8,14 @@ from numpy.typing import NDArray
 
 from models.errors import ModelError
 from models.manifest import Manifest
-from screener.domain import HuArray, LabelArray, LungMask, SliceProbabilities, Volume
+from screener.domain import (
+    HuArray,
+    LabelArray,
+    LesionMaps,
+    LungMask,
+    SliceProbabilities,
+    Volume,
+)
 from screener.errors import ModelFailure
 
 #: Rows of a probability table must sum to 1 within this.
@@ -23,8 +30,10 @@ class Classifier(Protocol):
         """The manifest, for the names of the classes."""
         ...
 
-    def logits(self, hu: HuArray, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give logits ``(batch, classes)`` for slices and their lung boxes."""
+    def predict(
+        self, hu: HuArray, boxes: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Give logits ``(batch, classes)`` for slices and their lung boxes, and lesion maps."""
         ...
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -65,16 +74,22 @@ def classify_slices(
     indices = lung_bearing_slices(volume, lungs, rules)
     table = np.empty((len(indices), len(class_names)), dtype=np.float32)
     flips = _flips(volume)
+    all_boxes, all_maps = [], []
     for start in range(0, len(indices), rules.batch_size):
         chosen = indices[start : start + rules.batch_size]
         hu = np.ascontiguousarray(volume.volume_hu[chosen][:, :: flips[0], :: flips[1]])
         boxes = lung_boxes(lungs.labels[chosen][:, :: flips[0], :: flips[1]])
         try:
-            probabilities = classifier.probabilities(classifier.logits(hu, boxes))
+            logits, maps = classifier.predict(hu, boxes)
+            probabilities = classifier.probabilities(logits)
         except ModelError as error:
             raise ModelFailure(str(error)) from error
         table[start : start + len(chosen)] = _checked(probabilities, len(chosen), len(class_names))
-    return SliceProbabilities(class_names, indices, table)
+        if maps is not None:
+            all_boxes.append(lung_boxes(lungs.labels[chosen]))
+            all_maps.append(_checked_maps(maps, len(chosen))[:, :: flips[0], :: flips[1]])
+    lesions = LesionMaps(np.concatenate(all_boxes), np.concatenate(all_maps)) if all_maps else None
+    return SliceProbabilities(class_names, indices, table, lesions)
 
 
 def lung_bearing_slices(volume: Volume, lungs: LungMask, rules: ClassifyRules) -> NDArray[np.int64]:
@@ -109,6 +124,17 @@ def _flips(volume: Volume) -> tuple[int, int]:
     """Give the steps (1 or -1) that show rows and columns as the model knows them."""
     orientation = volume.slices[0].orientation
     return (-1 if orientation[4] < 0 else 1), (-1 if orientation[0] < 0 else 1)
+
+
+def _checked_maps(maps: NDArray[np.float32], n_slices: int) -> NDArray[np.float32]:
+    """Refuse maps that are none: one per slice, values of 0 to 1."""
+    is_right = maps.ndim == 3 and len(maps) == n_slices and maps.size > 0  # noqa: PLR2004
+    if not is_right or not bool(((maps >= 0) & (maps <= 1)).all()):
+        raise ModelFailure(
+            f"the slice model gave lesion maps of {maps.shape} for {n_slices} slices, or values "
+            "outside 0 to 1"
+        )
+    return maps
 
 
 def _checked(

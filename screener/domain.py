@@ -192,6 +192,16 @@ class LungMask:
 
 
 @dataclass(frozen=True, slots=True)
+class LesionMaps:
+    """Where on each classified slice the classifier saw something, on a coarse grid."""
+
+    #: (n, 4): row0, column0, row1, column1 as pixel edges of the stored slice, upper exclusive
+    boxes: NDArray[np.float32] = field(repr=False)
+    #: (n, map rows, map columns), 0 to 1, as stored; each map spans exactly its box
+    probabilities: NDArray[np.float32] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class SliceProbabilities:
     """What the classifier said of each lung-bearing slice."""
 
@@ -199,6 +209,7 @@ class SliceProbabilities:
     slice_indices: NDArray[np.int64]  #: (n,), indices into the volume
     #: (n, classes), calibrated, rows sum to 1
     probabilities: NDArray[np.float32] = field(repr=False)
+    lesions: LesionMaps | None = None  #: same order; None where the model gives no maps
 
 
 class VoteRule(StrEnum):
@@ -365,6 +376,8 @@ class ResultKind(StrEnum):
     OVERLAY = "overlay"  #: pictures for people, as a secondary capture
     ENCAPSULATED_PDF = "pdf"  #: the same on one sheet of paper
     PRESENTATION_STATE = "gsps"  #: outlines and words over the original slices
+    PARAMETRIC_MAP = "map"  #: where the classifier saw something, as numbers
+    LABEL_MAP = "labelmap"  #: the segmentation again, for archives that know the newer class
     VIEWER_REPORT = "viewer-sr"  #: regions alone, for viewers that fail on the whole report
 
 

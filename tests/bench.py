@@ -164,7 +164,7 @@ def networks_alone(screening: Screening, tools: Tools) -> Callable[[], None]:
             tools.segmenter.logits(volume.volume_hu[start : start + n_segmented])
         for start in range(0, len(hu), n_classified):
             part = slice(start, start + n_classified)
-            tools.classifier.logits(hu[part], boxes[part])
+            tools.classifier.predict(hu[part], boxes[part])
 
     return run
 

@@ -1,6 +1,7 @@
 """Stand-ins for the models, and a chest drawn with a few ellipses. For tests only."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,16 @@ class ThresholdSegmenter:
         return np.asarray(logits > 0)
 
 
+def cells(part: HuArray, axis: int = 0) -> list[HuArray]:
+    """Divide a part of a slice into four; each holds a pixel at least."""
+    n_pixels = part.shape[axis]
+    edges = [n_pixels * k // 4 for k in range(5)]
+    return [
+        part.take(range(low, max(high, low + 1)), axis=axis, mode="clip")
+        for low, high in pairwise(edges)
+    ]
+
+
 @dataclass
 class MeanHuClassifier:
     """Calls a slice COVID-19 when the mean of its box is dense; keeps what it was given."""
@@ -59,6 +70,19 @@ class MeanHuClassifier:
     def manifest(self) -> Manifest:
         """The shipped classifier's manifest: for the class names."""
         return find_model("slice_classifier").manifest
+
+    def predict(
+        self, hu: HuArray, boxes: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Give the logits, and a map that is high where a part of the box is dense."""
+        maps = [
+            [[float(cell.mean() > self.dense_hu) for cell in cells(row, 1)] for row in cells(part)]
+            for part in (
+                one[int(r0) : int(r1), int(c0) : int(c1)]
+                for one, (r0, c0, r1, c1) in zip(hu, boxes, strict=True)
+            )
+        ]
+        return self.logits(hu, boxes), np.array(maps, dtype=np.float32).reshape(-1, 4, 4)
 
     def logits(self, hu: HuArray, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give logits from the mean HU inside each box."""

@@ -14,6 +14,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from screener.domain import (
     Decision,
+    LesionMaps,
     LungMask,
     ModelIdentity,
     NotAnalysed,
@@ -205,7 +206,16 @@ def make_probabilities(n_slices: int, affected: tuple[int, ...]) -> SliceProbabi
         (0.1, 0.7 + index / 1000, 0.2 - index / 1000) if index in affected else (0.8, 0.1, 0.1)
         for index in indices
     ]
-    return SliceProbabilities(CLASS_NAMES, indices, np.array(rows, np.float32))
+    lesions = make_lesions([index in affected for index in indices])
+    return SliceProbabilities(CLASS_NAMES, indices, np.array(rows, np.float32), lesions)
+
+
+def make_lesions(is_affected: list[bool]) -> LesionMaps:
+    """Make maps around both boxes of `make_labels`; affected slices are hot at the lower right."""
+    boxes = np.tile(np.array([[8, 4, 24, 36]], np.float32), (len(is_affected), 1))
+    maps = np.full((len(is_affected), 8, 8), 0.02, np.float32)
+    maps[is_affected, 5:7, 1:3] = 0.9
+    return LesionMaps(boxes, maps)
 
 
 def make_decision(

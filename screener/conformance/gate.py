@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from screener.assemble.part10 import PARSE_ERRORS, quiet_parser
+from screener.conformance.device_rules import describe_devices, device_violations
+from screener.conformance.frame_rules import map_violations, place_violations
 from screener.conformance.identity_rules import identity_violations, text_violations
 from screener.conformance.judgement import judge
-from screener.conformance.masks import read_segments
+from screener.conformance.masks import read_map, read_segments
 from screener.conformance.objects import read_objects
 from screener.conformance.programs import find_program
 from screener.conformance.rules import report_violations
@@ -27,9 +29,10 @@ from screener.conformance.validators import (
 from screener.conformance.verdict import Check, CheckState, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from screener.conformance.device_rules import Description
     from screener.conformance.objects import DicomObject, FolderObjects
 
 #: Names under which our own checks stand among the validators.
@@ -58,7 +61,8 @@ def check_folder(folder: Path, find_on: Callable[[str], Path | None] = find_prog
         There is no such folder, or it holds no result object.
     """
     objects = read_objects(folder)
-    gate = _Gate(objects, find_on)
+    devices = describe_devices(one.dataset for one in objects.results)
+    gate = _Gate(objects, find_on, devices)
     return Verdict(
         folder=str(folder),
         n_results=len(objects.results),
@@ -75,6 +79,7 @@ class _Gate:
 
     objects: FolderObjects
     find_on: Callable[[str], Path | None]
+    devices: Mapping[str, frozenset[Description]]
 
     def checks(self) -> Iterator[Check]:
         for name, reason in self.objects.unreadable:
@@ -130,11 +135,15 @@ class _Gate:
             *identity_violations(one.dataset, headers),
             *text_violations(one.dataset, headers),
             *_missing_sources(one, sources),
+            *device_violations(one.dataset, self.devices),
+            *place_violations(one.dataset, headers),
         ]
         if one.is_measurement_report:
             found += report_violations(one.dataset)
         if one.is_segmentation:
             found += self._segmentation_violations(one)
+        if one.is_map:
+            found += map_violations(one.dataset, read_map(one.path))
         return found
 
     def _segmentation_violations(self, one: DicomObject) -> list[str]:

@@ -28,6 +28,7 @@ _NRRD_TYPES: Final = {
     "int16": np.int16,
     "unsigned short": np.uint16,
     "uint16": np.uint16,
+    "float": np.float32,
 }
 
 
@@ -61,6 +62,22 @@ def read_segments(path: Path) -> list[Segment]:
             raise ValueError(f"{n_voxels} voxels are more than the {MAXIMUM_VOXELS} opened here")
         pixels = document.pixel_array.reshape(-1, document.Rows, document.Columns)
         return [_segment(document, item, pixels) for item in document.SegmentSequence]
+
+
+def read_map(path: Path) -> NDArray[np.float32]:
+    """Read the values of a parametric map, ``(frames, rows, columns)``, in the order of its frames.
+
+    Raises
+    ------
+    ValueError
+        It is larger than is opened here, or holds no floating point values.
+    """
+    with config.disable_value_validation(), quiet_parser():
+        document = dcmread(path)
+        shape = (int(document.get("NumberOfFrames") or 1), document.Rows, document.Columns)
+        if np.prod(shape) > MAXIMUM_VOXELS or "FloatPixelData" not in document:
+            raise ValueError("too many values, or none in floating point")
+        return np.asarray(document.pixel_array, np.float32).reshape(shape)
 
 
 def _segment(document: Dataset, item: Dataset, pixels: NDArray[Any]) -> Segment:
@@ -116,7 +133,7 @@ def _orientation(frame: Dataset, shared: Dataset) -> list[float]:
 
 
 def read_nrrd(file: Path) -> tuple[NDArray[Any], tuple[float, ...]]:
-    """Read the small part of NRRD that dcmqi writes: gzip or raw, axis-parallel, 8 or 16 bit.
+    """Read the small part of NRRD that dcmqi writes: gzip or raw, axes parallel to its own.
 
     Returns
     -------

@@ -23,6 +23,7 @@ COMPREHENSIVE_3D_SR: Final = "1.2.840.10008.5.1.4.1.1.88.34"
 KEY_OBJECT_SELECTION: Final = "1.2.840.10008.5.1.4.1.1.88.59"
 SEGMENTATION: Final = "1.2.840.10008.5.1.4.1.1.66.4"
 LABEL_MAP_SEGMENTATION: Final = "1.2.840.10008.5.1.4.1.1.66.7"
+PARAMETRIC_MAP: Final = "1.2.840.10008.5.1.4.1.1.30"
 #: Every Structured Report, the key object selection included (PS3.4 B.5).
 _REPORT_ROOT: Final = "1.2.840.10008.5.1.4.1.1.88."
 _PRESENTATION_STATE_ROOT: Final = "1.2.840.10008.5.1.4.1.1.11."
@@ -36,10 +37,10 @@ _RESULT_ROOTS: Final = (
 _RESULT_CLASSES: Final = frozenset(
     {
         "1.2.840.10008.5.1.4.1.1.7",  # Secondary Capture Image
-        "1.2.840.10008.5.1.4.1.1.30",  # Parametric Map
+        PARAMETRIC_MAP,
     }
 )
-#: Attributes of a source that its results repeat.
+#: Attributes of a source that its results repeat or refer to.
 _SOURCE_KEYWORDS: Final = (
     "SpecificCharacterSet",
     "SOPInstanceUID",
@@ -57,6 +58,7 @@ _SOURCE_KEYWORDS: Final = (
     "ReferringPhysicianName",
     "IssuerOfPatientID",
     "OtherPatientIDs",
+    "ImagePositionPatient",
     "PatientAge",
     "PatientSize",
     "PatientWeight",
@@ -92,6 +94,11 @@ class DicomObject:
     def is_segmentation(self) -> bool:
         """Whether it holds segments."""
         return self.sop_class_uid in {SEGMENTATION, LABEL_MAP_SEGMENTATION}
+
+    @property
+    def is_map(self) -> bool:
+        """Whether it holds measured values as pixels."""
+        return self.sop_class_uid == PARAMETRIC_MAP
 
     @property
     def is_presentation_state(self) -> bool:

@@ -57,11 +57,12 @@ def described_algorithms(document: Dataset) -> dict[str, tuple[str, str]]:
             str(item.get("SoftwareVersions")),
             str(item.get("Manufacturer")),
         )
-        for item in _processing_equipment(document)
+        for item in processing_equipment(document)
     }
 
 
-def _processing_equipment(document: Dataset) -> list[Dataset]:
+def processing_equipment(document: Dataset) -> list[Dataset]:
+    """List the Contributing Equipment items that describe algorithms."""
     return [
         item
         for item in document.get("ContributingEquipmentSequence") or []
@@ -108,7 +109,7 @@ def _name_of(group: Dataset, number: int) -> str:
 def _equipment(report: Dataset) -> Iterator[str]:
     """Each algorithm of the tree has an equipment item with all five attributes."""
     named = {str(name) for name in values(report, _ALGORITHM_NAME)}
-    for item in _processing_equipment(report):
+    for item in processing_equipment(report):
         if str(item.get("ManufacturerModelName")) in named:
             for keyword in _EQUIPMENT_KEYWORDS:
                 if not item.get(keyword):
@@ -141,7 +142,7 @@ def _observer(report: Dataset) -> Iterator[str]:
     uids = values(report, "121012")
     if not uids:
         return
-    for item in _processing_equipment(report):
+    for item in processing_equipment(report):
         same = (
             (uids, "DeviceUID"),
             (values(report, "121014"), "Manufacturer"),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from screener.assemble.part10 import PARSE_ERRORS
-from screener.conformance.masks import read_nrrd, read_segments
+from screener.conformance.masks import read_map, read_nrrd, read_segments
 from screener.conformance.programs import ProgramOutput, run_program
 from screener.conformance.tree import find, groups
 
@@ -120,7 +120,8 @@ def _segimage2itkimage(program: Path, one: DicomObject) -> Sequence[str]:
     return [
         f"segment {number}: reads {read.get(number)} voxels, there are {n_voxels}"
         for number, n_voxels in expected.items()
-        if read.get(number) != n_voxels and (n_voxels or number in read)
+        # What lies outside all segments has a number in a label map and is no segment.
+        if number and read.get(number) != n_voxels and (n_voxels or number in read)
     ]
 
 
@@ -133,6 +134,28 @@ def _count_voxels(folder: Path) -> dict[int, int]:
             label = int(attributes["labelID"])
             counted[label] = int(np.count_nonzero(voxels == label))
     return counted
+
+
+def _paramap2itkimage(program: Path, one: DicomObject) -> Sequence[str]:
+    try:
+        expected = read_map(one.path)
+    except PARSE_ERRORS as error:
+        return (f"cannot be compared: values cannot be read ({type(error).__name__})",)
+    with tempfile.TemporaryDirectory() as folder:
+        named = ("--prefix", "map", "--outputType", "nrrd")
+        arguments = ("--inputDICOM", one.path, "--outputDirectory", folder, *named)
+        output = run_program(program, arguments)
+        if output.exit_code:
+            return (f"exit code {output.exit_code}: {' | '.join(output.lines[-2:])}",)
+        try:
+            values, _ = read_nrrd(Path(folder, "map-pmap.nrrd"))
+        except (OSError, ValueError, LookupError) as error:
+            return (f"writes what cannot be read ({type(error).__name__})",)
+    # It stacks frames by position, so their order may differ.
+    is_same = values.size == expected.size and np.array_equal(
+        np.sort(values, axis=None), np.sort(expected, axis=None)
+    )
+    return () if is_same else ("reads other values than there are",)
 
 
 def is_any(_: DicomObject) -> bool:
@@ -156,6 +179,12 @@ VALIDATORS: Final = (
         "voxels of each segment, read by another toolkit",
         lambda one: one.is_segmentation,
         _segimage2itkimage,
+    ),
+    Validator(
+        "paramap2itkimage",
+        "values of a map, read by another toolkit",
+        lambda one: one.is_map,
+        _paramap2itkimage,
     ),
 )
 

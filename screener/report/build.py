@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from screener.domain import ResultKind, ResultObject
@@ -14,16 +15,20 @@ from screener.report.envelope import (
     say_without_identity,
     tolerate_source_values,
 )
-from screener.report.evidence import gather_evidence
+from screener.report.evidence import InstanceReference, gather_evidence
 from screener.report.key_objects import build_key_objects, cite_key_slices
 from screener.report.options import ReportOptions
+from screener.report.parametric_map import build_map, plan_map
 from screener.report.presentation import build_presentation, plan_presentation
 from screener.report.seg import build_segmentation, number_segments, why_no_segmentation
-from screener.report.sr import build_report
+from screener.report.sr import Siblings, build_report
 from screener.report.viewer_sr import build_viewer_report, plan_regions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from screener.domain import Screening, SpooledStudy
+    from screener.report.envelope import Envelope
     from screener.report.evidence import StudyEvidence
     from screener.report.seg import LungSegments
 
@@ -47,8 +52,8 @@ def build_results(
     Returns
     -------
     :
-        The report first, always; then the segmentation and the key objects, as far as they are
-        wanted and can be written. What cannot be written is said in the report.
+        The report first, always; then the other objects, as far as they are wanted and can be
+        written. What cannot be written is said in the report.
 
     Raises
     ------
@@ -66,55 +71,116 @@ def build_results(
             raise ReportError(f"results cannot be built: {reason}") from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What every object of one run is made from."""
+
+    screening: Screening
+    evidence: StudyEvidence
+    options: ReportOptions
+
+    def wants(self, kind: ResultKind) -> bool:
+        return kind in self.options.kinds
+
+    def envelope(self, kind: ResultKind) -> Envelope:
+        return make_envelope(self.screening, self.evidence, self.options, kind)
+
+
 def _build(
     screening: Screening, evidence: StudyEvidence, options: ReportOptions
 ) -> tuple[ResultObject, ...]:
-    others: list[ResultObject] = []
-    segments: LungSegments | None = None
-    if ResultKind.SEGMENTATION in options.kinds and why_no_segmentation(screening) is None:
-        envelope = make_envelope(screening, evidence, options, ResultKind.SEGMENTATION)
-        segments = number_segments(screening, envelope)
-        document = build_segmentation(screening, evidence, envelope, segments)
-        others.append(encode(document, envelope))
-    key_slices = cite_key_slices(screening, evidence, options.n_key_slices)
-    if ResultKind.KEY_OBJECT_SELECTION in options.kinds and key_slices:
-        envelope = make_envelope(screening, evidence, options, ResultKind.KEY_OBJECT_SELECTION)
-        selection = build_key_objects(screening, evidence, envelope, key_slices)
-        others.append(encode(selection, envelope))
-    extras, left_out = _build_extras(screening, evidence, options)
-    envelope = make_envelope(screening, evidence, options, ResultKind.STRUCTURED_REPORT)
-    report = build_report(screening, evidence, envelope, options, segments, left_out=left_out)
-    return (encode(report, envelope), *others, *extras)
-
-
-def _build_extras(
-    screening: Screening, evidence: StudyEvidence, options: ReportOptions
-) -> tuple[list[ResultObject], tuple[str, ...]]:
-    """Write what repeats the report for people, and say what this study cannot give."""
-    extras: list[ResultObject] = []
+    work = _Work(screening, evidence, options)
+    segments, lungs = _build_lungs(work)
+    others = [*lungs, *_build_key_objects(work), *_build_pictures(work)]
     left_out: list[str] = []
-    if ResultKind.OVERLAY in options.kinds:
-        envelope = make_envelope(screening, evidence, options, ResultKind.OVERLAY)
-        capture = build_capture(screening, evidence, envelope, options.n_key_slices)
-        extras.append(encode(capture, envelope))
-    if ResultKind.ENCAPSULATED_PDF in options.kinds:
-        envelope = make_envelope(screening, evidence, options, ResultKind.ENCAPSULATED_PDF)
-        paper = build_encapsulated_pdf(screening, evidence, envelope, options.n_key_slices)
-        extras.append(encode(paper, envelope))
-    if ResultKind.PRESENTATION_STATE in options.kinds:
-        plan = plan_presentation(screening, evidence, options.n_key_slices)
-        if isinstance(plan, str):
-            left_out.append(f"No presentation state was written: {plan}.")
-        else:
-            envelope = make_envelope(screening, evidence, options, ResultKind.PRESENTATION_STATE)
-            state = build_presentation(screening, evidence, envelope, plan)
-            extras.append(encode(state, envelope))
-    if ResultKind.VIEWER_REPORT in options.kinds:
-        regions = plan_regions(screening, evidence, options)
-        if isinstance(regions, str):
-            left_out.append(f"No report of regions was written: {regions}.")
-        else:
-            envelope = make_envelope(screening, evidence, options, ResultKind.VIEWER_REPORT)
-            viewer = build_viewer_report(screening, evidence, envelope, options, regions)
-            extras.append(encode(viewer, envelope))
-    return extras, tuple(left_out)
+    for build in (_build_map, _build_presentation, _build_viewer_report):
+        made = build(work)
+        if isinstance(made, str):
+            left_out.append(made)
+        elif made is not None:
+            others.append(made)
+    envelope = work.envelope(ResultKind.STRUCTURED_REPORT)
+    siblings = Siblings(segments, _find_map(others), tuple(left_out))
+    report = build_report(screening, evidence, envelope, options, siblings)
+    return (encode(report, envelope), *others)
+
+
+def _build_lungs(work: _Work) -> tuple[LungSegments | None, list[ResultObject]]:
+    """Write the segmentations; only the BINARY one may be cited (ADR 8)."""
+    cited: LungSegments | None = None
+    made: list[ResultObject] = []
+    for kind in (ResultKind.SEGMENTATION, ResultKind.LABEL_MAP):
+        if work.wants(kind) and why_no_segmentation(work.screening) is None:
+            envelope = work.envelope(kind)
+            segments = number_segments(work.screening, envelope)
+            document = build_segmentation(work.screening, work.evidence, envelope, segments)
+            made.append(encode(document, envelope))
+            cited = segments if kind is ResultKind.SEGMENTATION else cited
+    return cited, made
+
+
+def _build_key_objects(work: _Work) -> list[ResultObject]:
+    slices = cite_key_slices(work.screening, work.evidence, work.options.n_key_slices)
+    if not work.wants(ResultKind.KEY_OBJECT_SELECTION) or not slices:
+        return []
+    envelope = work.envelope(ResultKind.KEY_OBJECT_SELECTION)
+    selection = build_key_objects(work.screening, work.evidence, envelope, slices)
+    return [encode(selection, envelope)]
+
+
+def _build_pictures(work: _Work) -> list[ResultObject]:
+    made: list[ResultObject] = []
+    for kind, build in (
+        (ResultKind.OVERLAY, build_capture),
+        (ResultKind.ENCAPSULATED_PDF, build_encapsulated_pdf),
+    ):
+        if work.wants(kind):
+            envelope = work.envelope(kind)
+            n_key_slices = work.options.n_key_slices
+            document = build(work.screening, work.evidence, envelope, n_key_slices)
+            made.append(encode(document, envelope))
+    return made
+
+
+def _build_map(work: _Work) -> ResultObject | str | None:
+    """Write the map, or say that and why a wanted one was not written."""
+    if not work.wants(ResultKind.PARAMETRIC_MAP):
+        return None
+    plan = plan_map(work.screening)
+    if isinstance(plan, str):
+        return f"No lesion map was written: {plan}."
+    envelope = work.envelope(ResultKind.PARAMETRIC_MAP)
+    return encode(build_map(work.evidence, envelope, work.options, plan), envelope)
+
+
+def _build_presentation(work: _Work) -> ResultObject | str | None:
+    """Write the marks, or say that and why wanted ones were not written."""
+    if not work.wants(ResultKind.PRESENTATION_STATE):
+        return None
+    plan = plan_presentation(work.screening, work.evidence, work.options.n_key_slices)
+    if isinstance(plan, str):
+        return f"No presentation state was written: {plan}."
+    envelope = work.envelope(ResultKind.PRESENTATION_STATE)
+    return encode(build_presentation(work.screening, work.evidence, envelope, plan), envelope)
+
+
+def _build_viewer_report(work: _Work) -> ResultObject | str | None:
+    """Write the report of regions, or say that and why a wanted one was not written."""
+    if not work.wants(ResultKind.VIEWER_REPORT):
+        return None
+    plan = plan_regions(work.screening, work.evidence, work.options)
+    if isinstance(plan, str):
+        return f"No report of regions was written: {plan}."
+    envelope = work.envelope(ResultKind.VIEWER_REPORT)
+    document = build_viewer_report(work.screening, work.evidence, envelope, work.options, plan)
+    return encode(document, envelope)
+
+
+def _find_map(objects: Sequence[ResultObject]) -> InstanceReference | None:
+    """Give the reference to the map among the objects, None where there is none."""
+    for one in objects:
+        if one.kind is ResultKind.PARAMETRIC_MAP:
+            return InstanceReference(
+                one.series_instance_uid, one.sop_class_uid, one.sop_instance_uid
+            )
+    return None

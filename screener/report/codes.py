@@ -48,6 +48,8 @@ OF_INTEREST = _dcm("113000", "Of Interest")
 # ── where pictures come from (CID 7203, CID 7202) ────────────────────────────────────────────
 
 DERIVATION = _dcm("113076", "Segmentation")
+#: CID 7180: the quantity that the map holds; the classifier looks at a slice through it.
+CLASS_ACTIVATION = _dcm("130402", "Class activation")
 SOURCE_FOR_PROCESSING = _dcm("121322", "Source image for image processing operation")
 
 # ── findings ─────────────────────────────────────────────────────────────────────────────────

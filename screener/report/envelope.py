@@ -27,6 +27,8 @@ from pydicom.uid import (
     GrayscaleSoftcopyPresentationStateStorage,
     KeyObjectSelectionDocumentStorage,
     MultiFrameTrueColorSecondaryCaptureImageStorage,
+    ParametricMapStorage,
+    RLELossless,
     SegmentationStorage,
 )
 from pydicom.valuerep import DA, DT, TM
@@ -52,6 +54,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+#: Label Map Segmentation Storage; the library has no name for it yet (PS3.4 Table B.5-1).
+LABEL_MAP_SEGMENTATION_STORAGE: Final = "1.2.840.10008.5.1.4.1.1.66.7"
+
 #: SOP class of each kind, as the defaults of a site make it.
 SOP_CLASSES: Final[dict[ResultKind, str]] = {
     ResultKind.STRUCTURED_REPORT: Comprehensive3DSRStorage,
@@ -61,6 +66,8 @@ SOP_CLASSES: Final[dict[ResultKind, str]] = {
     ResultKind.ENCAPSULATED_PDF: EncapsulatedPDFStorage,
     ResultKind.PRESENTATION_STATE: GrayscaleSoftcopyPresentationStateStorage,
     ResultKind.VIEWER_REPORT: Comprehensive3DSRStorage,
+    ResultKind.PARAMETRIC_MAP: ParametricMapStorage,
+    ResultKind.LABEL_MAP: LABEL_MAP_SEGMENTATION_STORAGE,
 }
 
 #: Series Number (0020,0011) of each kind: high, so that results sort behind the images.
@@ -70,8 +77,10 @@ SERIES_NUMBERS: Final[dict[ResultKind, int]] = {
     ResultKind.KEY_OBJECT_SELECTION: 9002,
     ResultKind.OVERLAY: 9003,
     ResultKind.PRESENTATION_STATE: 9004,
+    ResultKind.PARAMETRIC_MAP: 9005,
     ResultKind.ENCAPSULATED_PDF: 9006,
     ResultKind.VIEWER_REPORT: 9007,
+    ResultKind.LABEL_MAP: 9008,
 }
 
 #: What follows the product name in Series Description (0008,103E): AI and unverified, always.
@@ -83,7 +92,12 @@ SERIES_DESCRIPTIONS: Final[dict[ResultKind, str]] = {
     ResultKind.ENCAPSULATED_PDF: "page (AI, not for diagnosis)",
     ResultKind.PRESENTATION_STATE: "marks (AI, not for diagnosis)",
     ResultKind.VIEWER_REPORT: "regions (AI, unverified)",
+    ResultKind.PARAMETRIC_MAP: "lesion map (AI, unverified)",
+    ResultKind.LABEL_MAP: "lungs, label map (AI)",
 }
+
+#: Kinds that are not written in Explicit VR Little Endian: a label map is some fifty times smaller.
+TRANSFER_SYNTAXES: Final[dict[ResultKind, str]] = {ResultKind.LABEL_MAP: RLELossless}
 
 #: Offsets that Timezone Offset From UTC allows (PS3.3 C.12.1.1.8).
 _LEAST_SHIFT: Final = timedelta(hours=-12)
@@ -95,6 +109,7 @@ class Envelope:
     """The header values of one kind of result of one run."""
 
     kind: ResultKind
+    sop_class_uid: str  #: of every kind but reports, whose class is an option
     sop_instance_uid: str
     series_instance_uid: str
     at: datetime  #: start of the run, in the time zone of the source where it names one
@@ -129,11 +144,12 @@ def make_envelope(
         "content_date": DA(at.date()),
         "content_time": TM(at.time()),
         "specific_character_set": UNICODE,
-        "transfer_syntax_uid": ExplicitVRLittleEndian,
+        "transfer_syntax_uid": TRANSFER_SYNTAXES.get(kind, ExplicitVRLittleEndian),
         "contributing_equipment": _equipment(screening, options, at),
     }
     return Envelope(
         kind=kind,
+        sop_class_uid=SOP_CLASSES[kind],
         sop_instance_uid=sop_instance_uid,
         series_instance_uid=series_instance_uid,
         at=at,
@@ -155,7 +171,7 @@ def start_document(evidence: StudyEvidence, envelope: Envelope, modality: str) -
     del arguments["content_date"], arguments["content_time"]
     document = SOPClass(
         study_instance_uid=header.StudyInstanceUID,
-        sop_class_uid=SOP_CLASSES[envelope.kind],
+        sop_class_uid=envelope.sop_class_uid,
         modality=modality,
         **arguments,
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from highdicom.sr import (
     FindingSite,
+    ImageContentItem,
     Measurement,
     MeasurementsAndQualitativeEvaluations,
     QualitativeEvaluation,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
     from screener.domain import NotAnalysed, Screening, Volume
     from screener.report.algorithms import Algorithm
-    from screener.report.evidence import StudyEvidence
+    from screener.report.evidence import InstanceReference, StudyEvidence
     from screener.report.key_slices import AffectedSlice
     from screener.report.seg import LungSegments
 
@@ -70,9 +71,15 @@ LIMITING_DEFECTS: Final = frozenset(
 
 
 def summary_group(
-    screening: Screening, algorithms: tuple[Algorithm, ...], comments: tuple[str, ...]
+    screening: Screening,
+    algorithms: tuple[Algorithm, ...],
+    comments: tuple[str, ...],
+    lesion_map: InstanceReference | None = None,
 ) -> MeasurementsAndQualitativeEvaluations:
-    """Write the group that answers first: did it run, what came out, what is wrong."""
+    """Write the group that answers first: did it run, what came out, what is wrong.
+
+    The map is cited here, so that the root result leads to every object that holds a result.
+    """
     outcome = screening.outcome
     group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=_track(screening, "study summary", "Study summary"),
@@ -82,6 +89,15 @@ def summary_group(
     )
     _add_texts(group, codes.CONCLUSION, comments[:1])
     _add_texts(group, codes.COMMENT, comments[1:])
+    if lesion_map is not None:
+        group[0].ContentSequence.append(
+            ImageContentItem(
+                name=codes.CLASS_ACTIVATION,
+                referenced_sop_class_uid=lesion_map.sop_class_uid,
+                referenced_sop_instance_uid=lesion_map.sop_instance_uid,
+                relationship_type=RelationshipTypeValues.CONTAINS,
+            )
+        )
     return group
 
 

@@ -1,4 +1,4 @@
-"""The two lungs as a BINARY Segmentation.
+"""The two lungs as a Segmentation: BINARY, or as a label map for archives that know it.
 
 The frames take their geometry from the assembled volume, not from the source headers, and each
 cites the one slice it was drawn on where a reference can name it. An object without a Frame of
@@ -19,27 +19,25 @@ from highdicom.seg import (
     SegmentDescription,
 )
 from highdicom.sr import CodedConcept
-from pydicom import Dataset
-from pydicom.uid import CTImageStorage, SegmentationStorage
-from pydicom.valuerep import DSfloat
 
-from screener.domain import Decision
+from screener.domain import Decision, ResultKind
 from screener.errors import ReportError
 from screener.report import codes
 from screener.report.algorithms import LUNG_SEGMENTATION, find_algorithm, segment_identification
 from screener.report.evidence import InstanceReference
 from screener.report.groups import LUNGS, lung_concept
 from screener.report.palette import LUNG_COLOURS
-from screener.report.uids import derive_uid, tracking_uid
+from screener.report.source_frames import cite_sources, pin_dimensions, plane_sources
+from screener.report.uids import tracking_uid
 
 if TYPE_CHECKING:
     from screener.domain import LabelArray, LungMask, Screening, Volume
     from screener.report.algorithms import Algorithm
     from screener.report.envelope import Envelope
-    from screener.report.evidence import SliceReference, StudyEvidence
+    from screener.report.evidence import StudyEvidence
 
 #: Longest UID, characters (PS3.5 9.1).
-_UID_CHARACTERS: Final = 64
+UID_CHARACTERS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ def why_no_segmentation(screening: Screening) -> str | None:
     uid = screening.volume.frame_of_reference_uid
     if not uid:
         return "the source has no Frame of Reference UID, so no object could say where it lies"
-    if len(uid) > _UID_CHARACTERS:
+    if len(uid) > UID_CHARACTERS:
         return "the Frame of Reference UID of the source is longer than DICOM allows"
     return None
 
@@ -90,7 +88,7 @@ def number_segments(screening: Screening, envelope: Envelope) -> LungSegments:
     present = [label for label, _, _ in LUNGS if (screening.lungs.labels == label).any()]
     return LungSegments(
         reference=InstanceReference(
-            envelope.series_instance_uid, SegmentationStorage, envelope.sop_instance_uid
+            envelope.series_instance_uid, envelope.sop_class_uid, envelope.sop_instance_uid
         ),
         source_series_instance_uid=screening.volume.series_instance_uid,
         number_by_label={label: number for number, label in enumerate(present, start=1)},
@@ -108,11 +106,14 @@ def build_segmentation(
         The mask does not fit the volume, or the run names no segmentation model.
     """
     lungs = _require_lungs(screening, envelope, segments)
-    sources = _plane_sources(lungs.volume, evidence)
+    sources = plane_sources(lungs.volume, lungs.volume.slices, evidence)
+    is_label_map = envelope.kind is ResultKind.LABEL_MAP
     document = Segmentation(
         source_images=sources,
         pixel_array=_renumber(lungs),
-        segmentation_type=SegmentationTypeValues.BINARY,
+        segmentation_type=(
+            SegmentationTypeValues.LABELMAP if is_label_map else SegmentationTypeValues.BINARY
+        ),
         segment_descriptions=[
             _describe(label, number, screening.run.study_instance_uid, lungs.algorithm)
             for label, number in segments.number_by_label.items()
@@ -122,8 +123,8 @@ def build_segmentation(
         content_creator_name=f"{envelope.arguments['manufacturer_model_name']}^AI",
         **envelope.arguments,
     )
-    _cite_sources(document, lungs.volume, sources, evidence)
-    _pin_dimensions(document, envelope)
+    cite_sources(document, lungs.volume.slices, sources, evidence)
+    pin_dimensions(document, envelope)
     return document
 
 
@@ -149,33 +150,6 @@ def _renumber(lungs: _Lungs) -> LabelArray:
     return renumbered
 
 
-def _plane_sources(volume: Volume, evidence: StudyEvidence) -> list[Dataset]:
-    """Make one single-frame header per slice that carries only what places it.
-
-    Their SOP Instance UIDs are place holders of this build: real ones may be shared by all
-    slices, and frames of one instance have none of their own.
-    """
-    sources = []
-    for index, one in enumerate(volume.slices):
-        # highdicom inherits from the first and takes only the place from the others.
-        source = evidence.copy_header() if index == 0 else Dataset()
-        source.StudyInstanceUID = evidence.header.StudyInstanceUID
-        source.SeriesInstanceUID = volume.series_instance_uid
-        source.SOPClassUID = CTImageStorage
-        source.SOPInstanceUID = derive_uid("place holder", str(index))
-        source.Modality = "CT"
-        source.FrameOfReferenceUID = volume.frame_of_reference_uid
-        source.PositionReferenceIndicator = evidence.header.get("PositionReferenceIndicator", "")
-        source.Rows, source.Columns = one.rows, one.columns
-        source.PixelSpacing = [_decimal(value) for value in one.pixel_spacing_mm]
-        source.ImageOrientationPatient = [_decimal(value) for value in one.orientation]
-        source.ImagePositionPatient = [_decimal(value) for value in one.position_mm]
-        # Type 1 in the result; the source may lack it.
-        source.SliceThickness = _decimal(one.slice_thickness_mm or volume.spacing_mm[0])
-        sources.append(source)
-    return sources
-
-
 def _describe(
     label: int, number: int, study_instance_uid: str, algorithm: Algorithm
 ) -> SegmentDescription:
@@ -196,62 +170,3 @@ def _describe(
         CodedConcept.from_code(side)
     ]
     return description
-
-
-def _cite_sources(
-    document: Segmentation, volume: Volume, sources: list[Dataset], evidence: StudyEvidence
-) -> None:
-    """Replace the place holders by references that name the slices, or by none."""
-    citations = {
-        source.SOPInstanceUID: evidence.cite(one)
-        for source, one in zip(sources, volume.slices, strict=True)
-    }
-    frames = [
-        (frame, citations[_source_image(frame).ReferencedSOPInstanceUID])
-        for frame in document.PerFrameFunctionalGroupsSequence
-    ]
-    # Only now: frames of both lungs on one slice share one item.
-    for frame, cited in frames:
-        if cited is None:
-            del frame.DerivationImageSequence
-            continue
-        image = _source_image(frame)
-        image.ReferencedSOPClassUID = cited.instance.sop_class_uid
-        image.ReferencedSOPInstanceUID = cited.instance.sop_instance_uid
-        if cited.frame_number is not None:
-            image.ReferencedFrameNumber = cited.frame_number
-    _cite_series(document, volume, list(citations.values()))
-
-
-def _source_image(frame: Dataset) -> Dataset:
-    image: Dataset = frame.DerivationImageSequence[0].SourceImageSequence[0]
-    return image
-
-
-def _cite_series(
-    document: Segmentation, volume: Volume, citations: list[SliceReference | None]
-) -> None:
-    cited = dict.fromkeys(citation.instance for citation in citations if citation is not None)
-    # Written by highdicom with place holders, at the root and by series.
-    del document.SourceImageSequence
-    if not cited:
-        del document.ReferencedSeriesSequence
-        return
-    series = Dataset()
-    series.SeriesInstanceUID = volume.series_instance_uid
-    series.ReferencedInstanceSequence = [instance.item() for instance in cited]
-    document.ReferencedSeriesSequence = [series]
-
-
-def _pin_dimensions(document: Segmentation, envelope: Envelope) -> None:
-    """Replace the random Dimension Organization UID (0020,9164)."""
-    uid = derive_uid("dimensions", envelope.sop_instance_uid)
-    for item in document.DimensionOrganizationSequence:
-        item.DimensionOrganizationUID = uid
-    for item in document.DimensionIndexSequence:
-        item.DimensionOrganizationUID = uid
-
-
-def _decimal(value: float) -> DSfloat:
-    """Give a number as Decimal String: at most 16 characters (PS3.5 6.2)."""
-    return DSfloat(value, auto_format=True)

@@ -7,6 +7,7 @@ cannot verify, and a physician's report follows.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
@@ -39,7 +40,7 @@ from screener.report.seg import why_no_segmentation
 from screener.report.wording import DISCLAIMER, say_defects, say_outcome, say_series
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from pydicom.sr.coding import Code
 
@@ -59,24 +60,38 @@ _CLASSES: Final[dict[ReportClass, type[ReportDocument]]] = {
 }
 
 
-def build_report(
-    screening: Screening,
-    evidence: StudyEvidence,
-    envelope: Envelope,
-    options: ReportOptions,
-    segments: LungSegments | None,
-    *,
-    left_out: tuple[str, ...],
-) -> ReportDocument:
-    """Write the report of a run.
+@dataclass(frozen=True, slots=True)
+class Siblings:
+    """The other objects of a run, as far as the report has something to say of them.
 
     Parameters
     ----------
     segments
         The segments to cite, None where no segmentation was written.
+    lesion_map
+        The map to cite, None where none was written.
     left_out
         One sentence for each object that a destination wants and the study cannot give.
     """
+
+    segments: LungSegments | None = None
+    lesion_map: InstanceReference | None = None
+    left_out: tuple[str, ...] = ()
+
+    def list_cited(self) -> list[InstanceReference]:
+        """List what the tree refers to, so that it is evidence too."""
+        segmentation = self.segments.reference if self.segments is not None else None
+        return [one for one in (segmentation, self.lesion_map) if one is not None]
+
+
+def build_report(
+    screening: Screening,
+    evidence: StudyEvidence,
+    envelope: Envelope,
+    options: ReportOptions,
+    siblings: Siblings,
+) -> ReportDocument:
+    """Write the report of a run."""
     shortfall = _find_shortfall(screening, options)
     content = MeasurementReport(
         observation_context=describe_observer(envelope.algorithms, envelope),
@@ -85,10 +100,11 @@ def build_report(
             summary_group(
                 screening,
                 envelope.algorithms,
-                (*_comments(screening, evidence, options, shortfall), *left_out),
+                (*_comments(screening, evidence, options, shortfall), *siblings.left_out),
+                siblings.lesion_map,
             ),
             *class_groups(screening, envelope.algorithms),
-            *lung_groups(screening, envelope.algorithms, segments),
+            *lung_groups(screening, envelope.algorithms, siblings.segments),
             *slice_groups(screening, envelope.algorithms, evidence, options.maximum_slice_groups),
         ],
     )
@@ -99,7 +115,7 @@ def build_report(
         evidence,
         envelope,
         options,
-        segments=segments,
+        cited=siblings.list_cited(),
         is_complete=shortfall is None,
         predecessor=screening.run.predecessor,
     )
@@ -114,13 +130,17 @@ def write_document(
     envelope: Envelope,
     options: ReportOptions,
     *,
-    segments: LungSegments | None = None,
+    cited: Sequence[InstanceReference] = (),
     is_complete: bool = True,
     predecessor: PredecessorReport | None = None,
 ) -> ReportDocument:
-    """Write a tree as a document of the class that the site chose."""
+    """Write a tree as a document of the class that the site chose.
+
+    ``cited`` are objects of the same run, evidence beside the instances of the source.
+    """
+    listed = [*evidence.instances, *cited]
     document = _CLASSES[options.report_class](
-        evidence=_inheritance(evidence, segments),
+        evidence=_inheritance(evidence, listed),
         content=content[0],
         is_complete=is_complete,
         is_verified=False,
@@ -131,11 +151,10 @@ def write_document(
         content_qualification=options.content_qualification.value,
         **envelope.arguments,
     )
-    cited = [*evidence.instances, *([segments.reference] if segments is not None else [])]
     document.CurrentRequestedProcedureEvidenceSequence = _list_evidence(
-        evidence.header.StudyInstanceUID, cited
+        evidence.header.StudyInstanceUID, listed
     )
-    if not cited:
+    if not listed:
         del document.CurrentRequestedProcedureEvidenceSequence
     return document
 
@@ -265,15 +284,12 @@ def append_evaluations(content: MeasurementReport, screening: Screening) -> None
     content[0].ContentSequence.append(container)
 
 
-def _inheritance(evidence: StudyEvidence, segments: LungSegments | None) -> list[Dataset]:
+def _inheritance(evidence: StudyEvidence, cited: list[InstanceReference]) -> list[Dataset]:
     """Give highdicom the header to inherit from and a stub for each instance that is cited.
 
     Its SOP class is a stand-in, so the evidence it writes from these is written anew below.
     """
     header = evidence.header
-    cited = list(evidence.instances)
-    if segments is not None:
-        cited.append(segments.reference)
     return [header, *(_stub(header.StudyInstanceUID, one) for one in cited)]
 
 

@@ -39,7 +39,7 @@ def test_missing_validators_are_not_run_and_not_passed(results: Path) -> None:
     verdict = check_folder(results, nothing_installed)
     passed = {one.validator for one in verdict.checks if one.state is CheckState.PASSED}
     assert passed == {"rules"}
-    expected = {one.name for one in VALIDATORS} - {"dcmpschk"} | {"dcentvfy"}
+    expected = {one.name for one in VALIDATORS} - {"dcmpschk", "paramap2itkimage"} | {"dcentvfy"}
     assert set(verdict.not_run) == expected
     assert (verdict.n_results, verdict.n_sources) == (3, 8)
 
