@@ -174,6 +174,15 @@ class Volume:
     geometry: SeriesGeometry
 
 
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """One image of a study that was not analysed, for people to see what came."""
+
+    image_hu: NDArray[np.int16] = field(repr=False)  #: (rows, columns)
+    pixel_spacing_mm: tuple[float, float] | None  #: between rows, between columns
+    caption: str  #: which image it is, without identity
+
+
 # ── segment, classify, vote ──────────────────────────────────────────────────────────────────
 
 
@@ -409,6 +418,7 @@ class Screening:
     volume: Volume | None = None
     lungs: LungMask | None = None
     probabilities: SliceProbabilities | None = None
+    preview: Preview | None = None  #: only where no volume is there to be shown
     seconds_by_step: tuple[tuple[str, float], ...] = ()
 
 

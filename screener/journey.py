@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from screener.assemble import DecodingRules, SelectionRules
+from screener.assemble import DecodingRules, InstanceHeader, SelectionRules
 from screener.classify import Classifier, ClassifyRules
 from screener.domain import (
     Decision,
     LungMask,
     ModelIdentity,
     NotAnalysed,
+    Preview,
     RunIdentity,
     Screening,
     SeriesRanking,
@@ -59,6 +60,8 @@ class Findings:
     volume: Volume | None = None
     lungs: LungMask | None = None
     probabilities: SliceProbabilities | None = None
+    preview: Preview | None = None
+    headers: tuple[InstanceHeader, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -81,5 +84,6 @@ class Findings:
             volume=self.volume,
             lungs=self.lungs,
             probabilities=self.probabilities,
+            preview=self.preview,
             seconds_by_step=tuple(self.seconds.items()),
         )

@@ -34,6 +34,8 @@ def screen_study(
     except NotAnalysable as refusal:
         record(facts.NotAnalysedBecause(refusal.reason, refusal.detail))
         outcome = NotAnalysed(refusal.reason, refusal.detail)
+        if found.volume is None:
+            found.preview = assemble.preview_study(found.headers, found.ranking)
     return found.screening(outcome)
 
 
@@ -46,7 +48,7 @@ def write_results(
 
 def _travel(study: SpooledStudy, tools: Tools, record: facts.Record, found: Findings) -> Decision:
     with found.timed("assemble"):
-        headers = assemble.read_headers(study)
+        found.headers = headers = assemble.read_headers(study)
         found.defects = assemble.find_study_defects(headers)
         ranked = assemble.rank_series(headers, tools.selection)
         found.ranking = ranked.ranking

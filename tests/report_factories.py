@@ -214,7 +214,8 @@ def make_lesions(is_affected: list[bool]) -> LesionMaps:
     """Make maps around both boxes of `make_labels`; affected slices are hot at the lower right."""
     boxes = np.tile(np.array([[8, 4, 24, 36]], np.float32), (len(is_affected), 1))
     maps = np.full((len(is_affected), 8, 8), 0.02, np.float32)
-    maps[is_affected, 5:7, 1:3] = 0.9
+    for row in np.flatnonzero(is_affected):
+        maps[row, 5:7, 1:3] = 0.95 - 0.05 * row
     return LesionMaps(boxes, maps)
 
 

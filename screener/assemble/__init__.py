@@ -4,6 +4,7 @@ from screener.assemble.defects import check_one_patient, find_study_defects
 from screener.assemble.folder import FolderContents, FolderLimits, read_folder
 from screener.assemble.geometry import GeometryRules
 from screener.assemble.headers import InstanceHeader, read_headers
+from screener.assemble.preview import preview_study
 from screener.assemble.selection import (
     RankedStudy,
     SelectedSeries,
@@ -40,6 +41,7 @@ __all__ = [
     "explain_refusal",
     "find_study_defects",
     "judge_stability",
+    "preview_study",
     "rank_series",
     "read_folder",
     "read_headers",

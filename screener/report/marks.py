@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from screener.domain import LEFT_LUNG, RIGHT_LUNG, Decision
+from screener.report.activation import ACTIVATION, activation_colour
 from screener.report.key_slices import patient_class_of
 from screener.report.palette import (
     BACKGROUND,
@@ -60,22 +61,38 @@ def draw_strip(
             start = end
 
 
-def draw_legend(draw: ImageDraw.ImageDraw, screening: Screening, corner: tuple[int, int]) -> None:
-    """Draw the colours of the lungs and the classes in one row, as far as a run has them."""
-    x, y = corner
-    entries: list[tuple[str, Colour]] = []
+def list_legend(screening: Screening) -> list[tuple[str, tuple[Colour, ...]]]:
+    """List words and colours of the lungs, the map and the classes, as far as a run has them."""
+    entries: list[tuple[str, tuple[Colour, ...]]] = []
+    said = screening.probabilities
     if screening.lungs is not None and isinstance(screening.outcome, Decision):
         entries += [
-            ("right lung", LUNG_COLOURS[RIGHT_LUNG]),
-            ("left lung", LUNG_COLOURS[LEFT_LUNG]),
+            ("right lung", (LUNG_COLOURS[RIGHT_LUNG],)),
+            ("left lung", (LUNG_COLOURS[LEFT_LUNG],)),
         ]
-    if screening.probabilities is not None:
-        classes = [patient_class_of(name) for name in screening.probabilities.class_names]
-        entries += [(CLASS_LABELS[one], CLASS_COLOURS[one]) for one in classes]
-    for text, colour in entries:
-        draw.rounded_rectangle((x, y, x + 18, y + 18), 4, fill=colour)
-        draw.text((x + 26, y + 9), text, font=face(18), fill=INK, anchor="lm")
-        x += 26 + round(draw.textlength(text, font=face(18))) + 28
+        if said is not None and said.lesions is not None:
+            entries.append((ACTIVATION, tuple(map(activation_colour, (0.3, 0.55, 0.8, 1.0)))))
+    if said is not None:
+        classes = [patient_class_of(name) for name in said.class_names]
+        entries += [(CLASS_LABELS[one], (CLASS_COLOURS[one],)) for one in classes]
+    return entries
+
+
+def draw_legend(
+    draw: ImageDraw.ImageDraw, screening: Screening, corner: tuple[int, int], size_pixels: int = 18
+) -> None:
+    """Draw the legend in one row."""
+    x, y = corner
+    for text, colours in list_legend(screening):
+        width = size_pixels if len(colours) == 1 else 2 * size_pixels
+        step = width / len(colours)
+        for place, colour in enumerate(colours):
+            edges = x + round(place * step), x + round((place + 1) * step) - 1
+            draw.rectangle((edges[0], y, edges[1], y + size_pixels - 1), fill=colour)
+        x += width + 8
+        middle = y + size_pixels // 2
+        draw.text((x, middle), text, font=face(size_pixels), fill=INK, anchor="lm")
+        x += round(draw.textlength(text, font=face(size_pixels))) + size_pixels + 4
 
 
 def side_letters(orientation: tuple[float, ...]) -> tuple[str, str]:

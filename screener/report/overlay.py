@@ -16,6 +16,7 @@ from screener.report.key_slices import (
     patient_class_of,
     select_key_slices,
 )
+from screener.report.lesions import lesions_of
 from screener.report.marks import (
     draw_legend,
     draw_outlined,
@@ -34,12 +35,17 @@ from screener.report.palette import (
     WARNING,
     face,
 )
-from screener.report.planes import crop_around_lungs, render_projection, render_slice
+from screener.report.planes import (
+    crop_around_lungs,
+    render_preview,
+    render_projection,
+    render_slice,
+)
 from screener.report.verdict import verdict_of
 from screener.report.wording import SHORT_DISCLAIMER, percent, say_candidates
 
 if TYPE_CHECKING:
-    from screener.domain import Screening, Volume
+    from screener.domain import Preview, Screening, Volume
     from screener.report.key_slices import AffectedSlice
     from screener.report.palette import Colour
 
@@ -55,6 +61,7 @@ BODY_TOP: Final = 176
 SIDE_LEFT: Final = 1108
 PROJECTION: Final = (330, 440)
 FOOTER_TOP: Final = 922
+PREVIEW: Final = (760, 690)
 LEADER_GAP: Final = 17  #: least distance of two letters, pixels
 
 
@@ -89,7 +96,11 @@ def render_page(screening: Screening) -> Image.Image:
         bottom = _draw_side(page, draw, screening, screening.volume, key_slices)
         _draw_facts(draw, screening, (SIDE_LEFT, bottom + 22), WIDTH - MARGIN - SIDE_LEFT)
     else:
-        _draw_facts(draw, screening, (MARGIN, BODY_TOP + 40), WIDTH - 2 * MARGIN)
+        room = WIDTH - 2 * MARGIN
+        if screening.preview is not None:
+            _draw_preview(page, draw, screening.preview)
+            room -= PREVIEW[0] + MARGIN
+        _draw_facts(draw, screening, (MARGIN, BODY_TOP), room)
     _draw_footer(draw, screening)
     return page
 
@@ -100,12 +111,23 @@ def _draw_head(draw: ImageDraw.ImageDraw, screening: Screening) -> None:
     draw.text((MARGIN, 28), verdict.title, font=face(44), fill=verdict.colour)
     top = 92
     width = (SIDE_LEFT if isinstance(screening.outcome, Decision) else WIDTH) - 2 * MARGIN
-    for line in verdict.lines:
-        for row in wrap_text(draw, line, 20, width):
-            draw.text((MARGIN, top), row, font=face(20), fill=INK if top == 92 else MUTED)  # noqa: PLR2004
-            top += 27
+    for line, size, colour in zip(verdict.lines, (20, 18), (INK, MUTED), strict=True):
+        for row in wrap_text(draw, line, size, width):
+            draw.text((MARGIN, top), row, font=face(size), fill=colour)
+            top += round(1.3 * size)
     if isinstance(screening.outcome, Decision):
         _draw_certainties(draw, screening.outcome, SIDE_LEFT, 30)
+
+
+def _draw_preview(page: Image.Image, draw: ImageDraw.ImageDraw, preview: Preview) -> None:
+    """Show what came beside the reason why it was not analysed."""
+    picture = render_preview(preview, PREVIEW)
+    left, top = WIDTH - MARGIN - picture.width, BODY_TOP
+    page.paste(picture, (left, top))
+    box = (left - 2, top - 2, left + picture.width + 1, top + picture.height + 1)
+    draw.rectangle(box, outline=MUTED, width=2)
+    words = f"{preview.caption}, not analysed"
+    draw.text((left, top + picture.height + 10), words, font=face(17), fill=MUTED)
 
 
 def _draw_certainties(draw: ImageDraw.ImageDraw, decision: Decision, left: int, top: int) -> None:
@@ -140,7 +162,8 @@ def _draw_tiles(
         row, column = divmod(place, N_COLUMNS)
         left = MARGIN + column * (TILE[0] + TILE_GAP)
         top = BODY_TOP + row * (TILE[1] + CAPTION + TILE_GAP)
-        picture = render_slice(volume, lungs, slice_index, crop, TILE)
+        lesions = lesions_of(screening, slice_index)
+        picture = render_slice(volume, lungs, slice_index, crop, TILE, lesions=lesions)
         page.paste(picture, (left, top))
         _draw_caption(
             draw, volume, slice_index, affected.get(slice_index), corner=(left, top), place=place
@@ -161,9 +184,8 @@ def _draw_caption(
     colour = CLASS_COLOURS[affected.patient_class] if affected else MUTED
     draw.rectangle((left - 2, top - 2, right + 1, bottom + 1), outline=colour, width=3)
     sides = side_letters(volume.slices[slice_index].orientation)
-    middle = top + TILE[1] // 2
-    for x, side, anchor in ((left + 10, sides[0], "lm"), (right - 10, sides[1], "rm")):
-        draw_outlined(draw, (x, middle), side, anchor)
+    for x, side, anchor in ((left + 10, sides[0], "ls"), (right - 10, sides[1], "rs")):
+        draw_outlined(draw, (x, bottom - 10), side, anchor)
     draw.rectangle((left, top, left + 30, top + 30), fill=colour)
     draw.text((left + 15, top + 15), _letter(place), font=face(20), fill=BACKGROUND, anchor="mm")
     z_mm = volume.slices[slice_index].position_mm[2]

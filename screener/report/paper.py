@@ -17,15 +17,21 @@ from reportlab.pdfbase.pdfmetrics import registerFont, stringWidth
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
 
-from screener.domain import LEFT_LUNG, RIGHT_LUNG, Decision
+from screener.domain import Decision
 from screener.report.key_slices import (
     list_affected_slices,
     patient_class_of,
     select_key_slices,
 )
-from screener.report.marks import row_of, side_letters
-from screener.report.palette import CLASS_COLOURS, CLASS_LABELS, LUNG_COLOURS, make_legible
-from screener.report.planes import crop_around_lungs, render_projection, render_slice
+from screener.report.lesions import lesions_of
+from screener.report.marks import list_legend, row_of, side_letters
+from screener.report.palette import CLASS_COLOURS, CLASS_LABELS, make_legible
+from screener.report.planes import (
+    crop_around_lungs,
+    render_preview,
+    render_projection,
+    render_slice,
+)
 from screener.report.verdict import verdict_of
 from screener.report.wording import (
     DISCLAIMER,
@@ -38,7 +44,7 @@ from screener.report.wording import (
 if TYPE_CHECKING:
     from PIL import Image
 
-    from screener.domain import Screening, SliceProbabilities, Volume
+    from screener.domain import Preview, Screening, SliceProbabilities, Volume
     from screener.report.palette import Colour
 
 #: Bitstream Vera comes with reportlab and may be embedded.
@@ -60,6 +66,8 @@ N_TILES: Final = 6
 PROJECTION: Final = (98.0, 232.0)
 PROJECTION_PIXELS: Final = (294, 696)
 STRIP: Final = 22.0
+PREVIEW: Final = (280.0, 260.0)
+PREVIEW_PIXELS: Final = (840, 780)
 FOOTER: Final = 92.0
 IDENTITY: Final = "The patient is named in the DICOM header of this document, not on this page."
 
@@ -87,6 +95,8 @@ def render_paper(screening: Screening) -> bytes:
     _draw_head(pen, screening)
     if screening.volume is not None:
         _draw_pictures(pen, screening, screening.volume)
+    elif screening.preview is not None:
+        _draw_preview(pen, screening.preview)
     _draw_facts(pen, screening)
     _draw_footer(canvas, screening)
     canvas.showPage()
@@ -178,7 +188,8 @@ def _draw_pictures(pen: _Pen, screening: Screening, volume: Volume) -> None:
         row, column = divmod(place, N_COLUMNS)
         left = MARGIN + column * (TILE[0] + TILE_GAP)
         bottom = top - TILE[1] - row * (TILE[1] + CAPTION)
-        picture = render_slice(volume, lungs, slice_index, crop, TILE_PIXELS)
+        lesions = lesions_of(screening, slice_index)
+        picture = render_slice(volume, lungs, slice_index, crop, TILE_PIXELS, lesions=lesions)
         _place(pen.canvas, picture, (left, bottom), TILE)
         _draw_caption(
             pen.canvas, screening, volume, slice_index, corner=(left, bottom), place=place
@@ -186,6 +197,17 @@ def _draw_pictures(pen: _Pen, screening: Screening, volume: Volume) -> None:
     _draw_body(pen.canvas, screening, volume, key_slices, top)
     n_rows = -(-len(key_slices) // N_COLUMNS)
     pen.y = top - max(n_rows * (TILE[1] + CAPTION), PROJECTION[1]) - 14
+
+
+def _draw_preview(pen: _Pen, preview: Preview) -> None:
+    """Show what came."""
+    picture = render_preview(preview, PREVIEW_PIXELS)
+    scale = PREVIEW[0] / PREVIEW_PIXELS[0]
+    width, height = picture.width * scale, picture.height * scale
+    _place(pen.canvas, picture, (MARGIN, pen.y - height), (width, height))
+    pen.y -= height + 12
+    pen.write(f"{preview.caption}, not analysed", 8, MUTED)
+    pen.y -= 8
 
 
 def _place(
@@ -210,10 +232,10 @@ def _draw_caption(
     canvas.setLineWidth(2 if one else 1)
     canvas.rect(left, bottom, *TILE, stroke=1, fill=0)
     sides = side_letters(volume.slices[slice_index].orientation)
-    middle = bottom + TILE[1] / 2
+    base = bottom + 5
     for x, side in ((left + 4, sides[0]), (left + TILE[0] - 11, sides[1])):
-        _fill(canvas, (x - 1.5, middle - 2.5, 9.5, 10), INK)
-        _write(canvas, (x, middle), side, 8, (255, 255, 255), is_bold=True)
+        _fill(canvas, (x - 1.5, base - 2.5, 9.5, 10), INK)
+        _write(canvas, (x, base), side, 8, (255, 255, 255), is_bold=True)
     letter = chr(ord("A") + place)
     z_mm = volume.slices[slice_index].position_mm[2]
     words = f"{letter}  slice {slice_index + 1} of {len(volume.slices)}, z {z_mm:.0f} mm"
@@ -295,20 +317,13 @@ def _draw_footer(canvas: Canvas, screening: Screening) -> None:
     canvas.setStrokeColor(_colour(RULE))
     canvas.setLineWidth(1)
     canvas.line(MARGIN, FOOTER - 12, WIDTH - MARGIN, FOOTER - 12)
-    entries: list[tuple[str, Colour]] = []
-    if screening.lungs is not None and isinstance(screening.outcome, Decision):
-        entries += [
-            ("right lung", LUNG_COLOURS[RIGHT_LUNG]),
-            ("left lung", LUNG_COLOURS[LEFT_LUNG]),
-        ]
-    if screening.probabilities is not None:
-        classes = [patient_class_of(name) for name in screening.probabilities.class_names]
-        entries += [(CLASS_LABELS[one], CLASS_COLOURS[one]) for one in classes]
     x, y = MARGIN, FOOTER - 28
-    for text, colour in entries:
-        _fill(canvas, (x, y, 8, 8), colour)
-        _write(canvas, (x + 12, y + 1), text, 8, INK)
-        x += 12 + stringWidth(text, REGULAR, 8) + 16
+    for text, colours in list_legend(screening):
+        for colour in colours:
+            _fill(canvas, (x, y, 8 if len(colours) == 1 else 5, 8), colour)
+            x += 8 if len(colours) == 1 else 5
+        _write(canvas, (x + 4, y + 1), text, 8, INK)
+        x += 4 + stringWidth(text, REGULAR, 8) + 14
     for row, line in enumerate((*simpleSplit(DISCLAIMER, BOLD, 8, WIDTH - 2 * MARGIN), IDENTITY)):
         is_identity = line == IDENTITY
         corner = (MARGIN, y - 16 - 11 * row)

@@ -16,9 +16,11 @@ from pydicom.valuerep import DA, DT, TM, DSfloat
 
 from screener.domain import LEFT_LUNG, RIGHT_LUNG, Decision
 from screener.errors import ReportError
+from screener.report.activation import activation_colour, seen_mask
 from screener.report.contours import outline
 from screener.report.envelope import start_document
 from screener.report.key_slices import list_affected_slices, select_key_slices
+from screener.report.lesions import Extent, lesions_of
 from screener.report.palette import CLASS_COLOURS, CLASS_LABELS, LUNG_COLOURS
 from screener.report.planes import LUNG_WINDOW_HU
 from screener.report.verdict import verdict_of
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 #: Layer of each lung, and of the words; Graphic Layer (0070,0002) is a CS.
 LUNG_LAYERS: Final = {RIGHT_LUNG: "RIGHT_LUNG", LEFT_LUNG: "LEFT_LUNG"}
 RESULT_LAYER: Final = "RESULT"
+#: Layer of what the classifier saw.
+SEEN_LAYER: Final = "SEEN_BY_AI"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +185,25 @@ def _annotations(screening: Screening, lungs: LungMask, one: AnnotatedSlice) -> 
             item = _annotation(one, layer)
             item.GraphicObjectSequence = [_polyline(polygon) for polygon in polygons]
             items.append(item)
+    seen = _outline_seen(screening, lungs, one.slice_index)
+    if seen:
+        item = _annotation(one, SEEN_LAYER)
+        item.GraphicObjectSequence = [_polyline(polygon) for polygon in seen]
+        items.append(item)
     words = _annotation(one, RESULT_LAYER)
     words.TextObjectSequence = [_text(_say(screening, one.slice_index))]
     return [*items, words]
+
+
+def _outline_seen(screening: Screening, lungs: LungMask, slice_index: int) -> list[Polygon]:
+    """Outline where the classifier saw something inside the lungs."""
+    lesions = lesions_of(screening, slice_index)
+    if lesions is None:
+        return []
+    labels = lungs.labels[slice_index]
+    n_rows, n_columns = labels.shape
+    shares = lesions.resample(Extent(0, 0, n_columns, n_rows), (n_columns, n_rows))
+    return outline(seen_mask(shares, labels > 0))
 
 
 def _annotation(one: AnnotatedSlice, layer: str) -> Dataset:
@@ -232,6 +252,7 @@ def _layers(screening: Screening, annotations: Any) -> list[Dataset]:
     colours: dict[str, Colour] = {
         layer: LUNG_COLOURS[label] for label, layer in LUNG_LAYERS.items()
     }
+    colours[SEEN_LAYER] = activation_colour(1.0)
     if isinstance(screening.outcome, Decision):
         colours[RESULT_LAYER] = CLASS_COLOURS[screening.outcome.patient_class]
     layers = []

@@ -15,7 +15,9 @@ from screener.report.key_slices import (
     patient_class_of,
     select_key_slices,
 )
+from screener.report.lesions import lesions_of
 from screener.report.marks import (
+    STRIP_WIDTH,
     draw_legend,
     draw_outlined,
     draw_strip,
@@ -40,7 +42,7 @@ from screener.report.verdict import verdict_of
 from screener.report.wording import SHORT_DISCLAIMER, percent
 
 if TYPE_CHECKING:
-    from screener.domain import LungMask, Screening, SliceProbabilities, Volume
+    from screener.domain import Screening, SliceProbabilities, Volume
 
 #: Width and height of every frame, of the same aspect as the page.
 FRAME: Final = (1120, 700)
@@ -92,29 +94,31 @@ def _draw_frame(
     draw.rectangle((0, 0, FRAME[0], 6), fill=verdict.colour)
     draw.text((MARGIN, 36), verdict.title, font=face(28), fill=verdict.colour, anchor="lm")
     draw.text((FRAME[0] - MARGIN, 38), words, font=face(18), fill=MUTED, anchor="rm")
-    _draw_slice(frame, draw, volume, screening.lungs, slice_index)
+    _draw_slice(frame, draw, screening, volume, slice_index)
     _draw_slice_words(draw, screening, volume, slice_index)
     _draw_place(frame, draw, screening, slice_index, projection)
-    draw_legend(draw, screening, (MARGIN, FOOTER_TOP + 20))
+    draw_legend(draw, screening, (MARGIN, FOOTER_TOP + 21), 15)
     corner = (FRAME[0] - MARGIN, FOOTER_TOP + 29)
-    draw.text(corner, SHORT_DISCLAIMER, font=face(18), fill=WARNING, anchor="rm")
+    draw.text(corner, SHORT_DISCLAIMER, font=face(17), fill=WARNING, anchor="rm")
     return frame
 
 
 def _draw_slice(
     frame: Image.Image,
     draw: ImageDraw.ImageDraw,
+    screening: Screening,
     volume: Volume,
-    lungs: LungMask | None,
     slice_index: int,
 ) -> None:
     width, height = PICTURE
+    lungs, lesions = screening.lungs, lesions_of(screening, slice_index)
     crop = crop_around_lungs(volume, lungs, width / height)
-    frame.paste(render_slice(volume, lungs, slice_index, crop, PICTURE), (MARGIN, PICTURE_TOP))
-    middle = PICTURE_TOP + height // 2
+    picture = render_slice(volume, lungs, slice_index, crop, PICTURE, lesions=lesions)
+    frame.paste(picture, (MARGIN, PICTURE_TOP))
+    base = PICTURE_TOP + height - 14
     sides = side_letters(volume.slices[slice_index].orientation)
-    draw_outlined(draw, (MARGIN + 12, middle), sides[0], "lm")
-    draw_outlined(draw, (MARGIN + width - 12, middle), sides[1], "rm")
+    draw_outlined(draw, (MARGIN + 14, base), sides[0], "ls")
+    draw_outlined(draw, (MARGIN + width - 14, base), sides[1], "rs")
 
 
 def _draw_slice_words(
@@ -179,4 +183,5 @@ def _draw_place(
         draw.text((strip, top - 28), "Probability", font=face(17), fill=MUTED)
         draw_strip(draw, screening.probabilities, n_slices, (strip, top), projection)
     y = top + row_of(slice_index, n_slices, projection.height)
-    draw.line((SIDE_LEFT - 8, y, strip - 4, y), fill=WARNING, width=2)
+    right = strip + STRIP_WIDTH if screening.probabilities is not None else strip - 8
+    draw.line((SIDE_LEFT - 8, y, right + 4, y), fill=WARNING, width=2)

@@ -94,7 +94,7 @@ def _say_decision(decision: Decision) -> str:
 def _say_not_analysed(outcome: NotAnalysed) -> str:
     reason = outcome.reason.value.replace("-", " ")
     return (
-        f"NOT ANALYSED, because {reason}: {outcome.detail} "
+        f"NOT ANALYSED, because {reason}: {outcome.detail.rstrip('.')}. "
         "This is not a normal result: the software made no statement about the lungs."
     )
 

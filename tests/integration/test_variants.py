@@ -7,54 +7,27 @@ tests.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydicom import dcmread
 from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage
 
-from screener.audit.queries import run_status
-from screener.audit.results import StoredObject, finish_run
 from screener.audit.story import why
 from screener.audit.telling import render_story
 from screener.daemon.deliveries import deliver
-from screener.daemon.result_store import store_object
-from screener.daemon.site import Site, open_site, utc_now
+from screener.daemon.site import open_site
 from screener.domain import DeliveryState, ResultKind
-from screener.report import ReportOptions, build_results
-from tests.audit_factories import STUDY, claim, make_results, queue_run
+from tests.audit_factories import STUDY
+from tests.integration.real_results import delivery_of, report_for_real
 from tests.integration.receivers import SEGMENTATION, SYNTAXES, scripted, settings_for
-from tests.report_factories import make_screening, write_study
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pynetdicom.events import Event
 
-    from screener.audit.queries import DeliveryStatus
-
 pytestmark = pytest.mark.integration
-
-
-def report_for_real(site: Site, folder: Path, kinds: tuple[ResultKind, ...]) -> tuple[str, str]:
-    """Finish a run with real result objects on disk; give its run and its delivery."""
-    folder.mkdir(exist_ok=True)
-    study = write_study(folder, 6)
-    results = build_results(make_screening(study), study, ReportOptions(kinds=kinds))
-    stored: tuple[StoredObject, ...] = tuple(store_object(folder, one) for one in results)
-    claimed = claim(site.database, queue_run(site.database))
-    handed_in = replace(make_results(claimed), objects=stored)
-    (entry,) = handed_in.destinations
-    handed_in = replace(handed_in, destinations=(replace(entry, kinds=kinds),))
-    (delivery_id,) = finish_run(site.database, claimed, handed_in, utc_now())
-    return claimed.run_id, delivery_id
-
-
-def delivery_of(site: Site, run_id: str) -> DeliveryStatus:
-    status = run_status(site.database, run_id)
-    assert status is not None
-    return status.deliveries[0]
 
 
 REPORT_AND_LUNGS = (ResultKind.STRUCTURED_REPORT, ResultKind.SEGMENTATION)

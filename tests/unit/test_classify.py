@@ -72,6 +72,27 @@ def test_prone_slices_are_shown_as_the_model_knows_them() -> None:
     assert len(np.unique(upright.probabilities)) > 1
 
 
+def test_map_lies_on_the_stored_slice_whichever_way_it_was_shown() -> None:
+    """The dense end of the box is the dense end of the map, upright and prone."""
+    labels = labels_with(*[30] * 3)
+    hu = np.full(labels.shape, -800, dtype=np.int16)
+    hu[:, 5, 3:11] = 3000
+    upright = classify_slices(volume_of(hu, SPACING_MM), masked(labels), MeanHuClassifier(), RULES)
+    prone = classify_slices(
+        volume_of(hu[:, ::-1, ::-1].copy(), SPACING_MM, (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0)),
+        masked(labels[:, ::-1, ::-1].copy()),
+        MeanHuClassifier(),
+        RULES,
+    )
+    assert upright.lesions is not None
+    assert prone.lesions is not None
+    assert upright.lesions.boxes[0].tolist() == [5.0, 3.0, 6.0, 33.0]
+    assert prone.lesions.boxes[0].tolist() == [14.0, 7.0, 15.0, 37.0]
+    assert (upright.lesions.probabilities[:, :, 0] == 1.0).all()
+    assert (upright.lesions.probabilities[:, :, -1] == 0.0).all()
+    assert (upright.lesions.probabilities[:, ::-1, ::-1] == prone.lesions.probabilities).all()
+
+
 def test_no_lung_bearing_slice_gives_an_empty_table() -> None:
     """The vote will say that there are too few."""
     labels = labels_with(0, 0)
@@ -111,7 +132,32 @@ class NotANumber(MeanHuClassifier):
         return np.full_like(logits, np.nan)
 
 
-@pytest.mark.parametrize("classifier", [Failing(), Overconfident(), NotANumber()])
+class Mapless(MeanHuClassifier):
+    """Knows no maps."""
+
+    def predict(self, hu: HuArray, boxes: NDArray[np.float32]) -> tuple[NDArray[np.float32], None]:
+        return self.logits(hu, boxes), None
+
+
+def test_model_without_maps_serves_all_the_same() -> None:
+    """Only the pictures have less to show."""
+    labels = labels_with(30)
+    volume = volume_of(np.zeros(labels.shape, dtype=np.int16), SPACING_MM)
+    found = classify_slices(volume, masked(labels), Mapless(), RULES)
+    assert found.lesions is None
+    assert found.probabilities.shape == (1, 3)
+
+
+class OutOfRange(MeanHuClassifier):
+    """Gives maps that are no probabilities."""
+
+    def predict(
+        self, hu: HuArray, boxes: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return self.logits(hu, boxes), np.full((len(hu), 2, 2), 3.0, np.float32)
+
+
+@pytest.mark.parametrize("classifier", [Failing(), Overconfident(), NotANumber(), OutOfRange()])
 def test_model_that_gives_no_probabilities_is_a_named_failure(
     classifier: MeanHuClassifier,
 ) -> None:
