@@ -551,7 +551,7 @@ def shared(document: Dataset) -> Dataset:
 
 
 def raise_values(document: Dataset) -> None:
-    values = np.frombuffer(document.FloatPixelData, "<f4") + np.float32(0.5)
+    values = np.frombuffer(document.FloatPixelData, "<f4") + np.float32(2.0)
     document.FloatPixelData = values.tobytes()
 
 
