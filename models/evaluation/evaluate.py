@@ -32,7 +32,13 @@ from models.evaluation.report import (
     data_facts,
     model_facts,
 )
-from models.evaluation.runners import Predict, measure_cost, measure_lungs, open_predictor
+from models.evaluation.runners import (
+    Predict,
+    measure_cost,
+    measure_lung_folds,
+    measure_lungs,
+    open_predictor,
+)
 from models.evaluation.tuning import tune
 from models.manifest import HuWindow, Task
 from models.registry import ModelFolder
@@ -70,6 +76,9 @@ class EvaluationSettings:
         Vote policies by name; empty votes on nobody.
     lungs
         Lung model whose boxes a slice model looks into; None shows it whole images.
+    lung_folds
+        Lung models of a cross-validation with the patients each has not learnt from; they are
+        measured instead of the model.
     with_whole_image
         Measure a slice model without lung boxes too.
     with_flattery
@@ -89,6 +98,7 @@ class EvaluationSettings:
     allow_leaks_because: str = ""
     votes: Mapping[str, Vote] = field(default_factory=dict)
     lungs: ModelFolder | None = None
+    lung_folds: Sequence[tuple[ModelFolder, Sequence[str]]] = ()
     with_whole_image: bool = False
     with_flattery: bool = False
     with_cost: bool = True
@@ -135,6 +145,13 @@ def evaluate(folder: ModelFolder, data: LabelledImages, settings: EvaluationSett
         if settings.with_cost
         else None,
     )
+    if settings.lung_folds:
+        masks, baseline = measure_lung_folds(
+            settings.lung_folds, data, settings.window, settings.threads, settings.track
+        )
+        remark = (f"cross-validation: {len(settings.lung_folds)} models, each on unseen patients",)
+        report = replace(report, masks=masks, baseline_masks=baseline, remarks=remark)
+        return Evaluation(report, data)
     if folder.manifest.task is Task.LUNG_SEGMENTATION:
         masks, baseline = measure_lungs(
             folder, data, settings.window, settings.threads, settings.track

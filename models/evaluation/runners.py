@@ -8,8 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.datasets import LabelledImages, Unit
+from models.errors import DatasetInvalid
 from models.evaluation.cost import Cost, count_cost, example_feed, measure_speed
-from models.evaluation.masks import MaskFigures, measure_masks, measure_picture_masks
+from models.evaluation.masks import (
+    MaskFigures,
+    PatientDice,
+    measure_masks,
+    measure_picture_masks,
+    pool_patients,
+)
 from models.evaluation.prediction import (
     Predictions,
     adapter,
@@ -67,6 +74,45 @@ def measure_lungs(
         return found, None
     baseline = measure_masks(data, lambda one: threshold_lungs(one.images, one.spacing_mm), _LUNG)
     return found, baseline
+
+
+def measure_lung_folds(
+    folds: Sequence[tuple[ModelFolder, Sequence[str]]],
+    data: LabelledImages,
+    window: HuWindow | None,
+    threads: int,
+    track: Track,
+) -> tuple[MaskFigures, MaskFigures | None]:
+    """Measure the models of a cross-validation, each on the patients it has not learnt from.
+
+    Parameters
+    ----------
+    folds
+        Each model with its patients; a patient stands in one fold.
+    data
+        Holds these patients and maybe others, which are not measured.
+
+    Raises
+    ------
+    DatasetInvalid
+        A patient is in two folds, or not in the data.
+    """
+    patients = [patient for _, of_fold in folds for patient in of_fold]
+    wrong = sorted(
+        one for one in set(patients) if patients.count(one) > 1 or one not in data.patients()
+    )
+    if wrong:
+        raise DatasetInvalid(
+            f"patient {wrong[0]} is in two folds or not in {data.name}; correct --fold"
+        )
+    found: list[PatientDice] = []
+    beside: list[PatientDice] = []
+    for folder, of_fold in folds:
+        indices = [n for n, sample in enumerate(data.samples) if sample.patient in of_fold]
+        masks, baseline = measure_lungs(folder, data.subset(indices), window, threads, track)
+        found += masks.patients
+        beside += baseline.patients if baseline is not None else ()
+    return pool_patients(_LUNG, found), pool_patients(_LUNG, beside) if beside else None
 
 
 def measure_cost(

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
+from models.datasets.lung_slices import PatientSplit, read_lctsc
 from models.registry import SHIPPED_MODELS, open_model_folder
 from models.session import LungSegmenter, Provider
-from models.training.data import PatientSplit, read_lctsc
 from models.training.evaluate import (
     dice,
     patient_bootstrap,

@@ -1,4 +1,4 @@
-"""Measure models on whole volumes, patient by patient.
+"""Whole volumes as arrays, and former names of what :mod:`models.evaluation` has.
 
 Volumes come as ``.npz`` files with ``volume_hu`` (int16, slices from caudal to cranial),
 ``lung_mask`` (bool or labels, the same shape) and ``spacing_mm`` (slices, rows, columns): this
@@ -11,18 +11,23 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from models.lung_components import label_lungs
-from models.session import LungSegmenter
-from models.training.data import TrainingDataInvalid
+from models.errors import DatasetInvalid as TrainingDataInvalid
+from models.evaluation.bootstrap import mean_interval
+from models.evaluation.classification import area_under_curve
+from models.evaluation.masks import dice, dice_over_slices
+from models.evaluation.volumes import segment_volume, threshold_lungs
 
-#: Slices per call of a session; more gains nothing on a CPU.
-_BATCH_SIZE = 8
-#: Air against soft tissue in the threshold method, in HU.
-_AIR_HU = -400
-#: Radius of the closing in the threshold method, in mm.
-_CLOSING_MM = 5.0
+__all__ = [
+    "MaskedVolume",
+    "area_under_curve",
+    "dice",
+    "patient_bootstrap",
+    "read_volume",
+    "segment_volume",
+    "slice_bootstrap",
+    "threshold_lungs",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,86 +59,15 @@ def read_volume(path: Path) -> MaskedVolume:
     return MaskedVolume(path.stem, volume_hu, mask > 0, (first, second, third))
 
 
-def segment_volume(
-    segmenter: LungSegmenter, volume_hu: NDArray[np.int16], spacing_mm: tuple[float, float, float]
-) -> NDArray[np.uint8]:
-    """Give lung labels of a whole volume: 0 background, 1 right, 2 left."""
-    masks = [
-        segmenter.mask(segmenter.logits(volume_hu[begin : begin + _BATCH_SIZE]))
-        for begin in range(0, len(volume_hu), _BATCH_SIZE)
-    ]
-    return label_lungs(np.concatenate(masks), spacing_mm)
-
-
-def dice(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    """Give the Dice coefficient, 0 to 1; two empty masks agree."""
-    total = int(found.sum()) + int(truth.sum())
-    return 1.0 if total == 0 else 2.0 * int((found & truth).sum()) / total
-
-
 def slice_bootstrap(
-    found: NDArray[np.bool_], truth: NDArray[np.bool_], *, seed: int, n_samples: int = 2000
+    found: NDArray[np.bool_], truth: NDArray[np.bool_], *, seed: int
 ) -> tuple[float, float]:
-    """Give a 95 % interval of one patient's Dice by drawing slices with replacement.
-
-    It speaks of this patient's slices alone, not of other patients.
-    """
-    both = (found & truth).sum(axis=(1, 2))
-    total = found.sum(axis=(1, 2)) + truth.sum(axis=(1, 2))
-    drawn = np.random.default_rng(seed).integers(0, len(both), (n_samples, len(both)))
-    samples = 2.0 * both[drawn].sum(axis=1) / np.maximum(total[drawn].sum(axis=1), 1)
-    return float(np.percentile(samples, 2.5)), float(np.percentile(samples, 97.5))
+    """Give a 95 % interval of one patient's Dice by drawing slices with replacement."""
+    figure = dice_over_slices(found, truth, seed=seed)
+    return figure.lower, figure.upper
 
 
-def patient_bootstrap(
-    values: Sequence[float], *, seed: int, n_samples: int = 2000
-) -> tuple[float, float]:
+def patient_bootstrap(values: Sequence[float], *, seed: int) -> tuple[float, float]:
     """Give a 95 % interval of the mean by drawing patients with replacement."""
-    known = np.asarray(values, dtype=np.float64)
-    drawn = np.random.default_rng(seed).integers(0, len(known), (n_samples, len(known)))
-    means = known[drawn].mean(axis=1)
-    return float(np.percentile(means, 2.5)), float(np.percentile(means, 97.5))
-
-
-def area_under_curve(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> float:
-    """Give the area under the ROC curve; a tie counts one half.
-
-    Raises
-    ------
-    TrainingDataInvalid
-        One of the two classes is absent.
-    """
-    positive, negative = scores[truth], scores[~truth]
-    if len(positive) == 0 or len(negative) == 0:
-        raise TrainingDataInvalid("the area under the curve needs both classes")
-    above = (positive[:, None] > negative[None, :]).mean()
-    ties = (positive[:, None] == negative[None, :]).mean()
-    return float(above + 0.5 * ties)
-
-
-def threshold_lungs(
-    volume_hu: NDArray[np.int16], spacing_mm: tuple[float, float, float]
-) -> NDArray[np.bool_]:
-    """Find lungs without a network, the baseline that a network has to beat.
-
-    Air inside the body, its two largest parts, closed and filled slice by slice. It leaves out
-    whatever is dense: consolidation, effusion, larger vessels at the hilum.
-    """
-    parts, _ = ndimage.label(volume_hu < _AIR_HU)
-    sizes = np.bincount(parts.ravel())
-    edges = (parts[:, 0], parts[:, -1], parts[:, :, 0], parts[:, :, -1])
-    sizes[np.unique(np.concatenate([edge.ravel() for edge in edges]))] = 0
-    sizes[0] = 0
-    first, second = np.argsort(-sizes)[:2]
-    mask = np.asarray(parts == first)
-    if sizes[second] > sizes[first] / 10:
-        mask |= parts == second
-    reach = round(_CLOSING_MM / spacing_mm[1])
-    rows, columns = np.ogrid[-reach : reach + 1, -reach : reach + 1]
-    disk = rows**2 + columns**2 <= reach**2
-    padded = np.pad(mask, ((0, 0), (reach, reach), (reach, reach)))
-    inner = slice(reach, -reach or None)
-    for index, one in enumerate(padded):
-        closed = ndimage.binary_fill_holes(ndimage.binary_closing(one, disk))
-        mask[index] = np.asarray(closed)[inner, inner]
-    return mask
+    figure = mean_interval(values, seed=seed)
+    return figure.lower, figure.upper

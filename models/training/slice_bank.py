@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
+from models.datasets.lung_slices import LungSlices
 from models.lung_components import label_lungs
 from models.phantom import (
     Kernel,
@@ -21,7 +22,6 @@ from models.phantom import (
     make_phantom,
     place_lesions,
 )
-from models.training.data import LungSlices
 from models.training.slice_data import (
     SMALLEST_LUNG_PIXELS,
     UNSURE,

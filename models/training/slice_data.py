@@ -7,7 +7,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from models.training.data import PatientSplit
+from models.datasets.lung_slices import PatientSplit
 
 #: Number of classes: normal, COVID-19, community-acquired pneumonia.
 N_CLASSES = 3

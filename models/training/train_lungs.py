@@ -14,9 +14,9 @@ from rich.progress import track
 from torch import Tensor
 from torch.nn import functional
 
+from models.datasets.lung_slices import PatientSplit
 from models.manifest import HuWindow
 from models.training.augment import LungAugmentation, augment_lungs
-from models.training.data import PatientSplit
 from models.training.losses import focal_tversky
 from models.training.networks import AttentionUNet, InputGrid, lay_channels_last, normalise_hu
 from models.training.slice_data import LabelledSlices, Source, training_slices

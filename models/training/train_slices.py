@@ -13,6 +13,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.nn import functional
 
+from models.datasets.lung_slices import PatientSplit
 from models.manifest import HuWindow
 from models.training.augment import (
     LungAugmentation,
@@ -22,7 +23,6 @@ from models.training.augment import (
     move,
     uniform,
 )
-from models.training.data import PatientSplit
 from models.training.losses import focal_tversky
 from models.training.networks import (
     InputGrid,

@@ -12,6 +12,7 @@ from screener.cli.output import (
     print_json,
     print_note,
     print_table,
+    print_text,
     progress_bar,
 )
 from screener.errors import WrongUse
@@ -79,6 +80,13 @@ def evaluate_model(
         list[str] | None,
         typer.Option("--map", help="NAME=CLASS: what a label stands for.", show_default=False),
     ] = None,
+    fold: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="MODEL=PATIENT,PATIENT: a fold of a lung model, and whom it has not seen.",
+            show_default=False,
+        ),
+    ] = None,
     allow_leaks: Annotated[
         str, typer.Option(help="Why data to choose on may share patients with the data.")
     ] = "",
@@ -94,6 +102,9 @@ def evaluate_model(
     out: Annotated[
         Path | None, typer.Option(help="Folder for page, metrics.json, CSV files and plots.")
     ] = None,
+    card: Annotated[
+        bool, typer.Option("--card", help="Print the figures as card and manifest carry them.")
+    ] = False,
     as_json: AsJson = False,
 ) -> int:
     """Measure any exported model on labelled pictures or on a data set.
@@ -119,6 +130,7 @@ def evaluate_model(
         rule=_rule(rule),
         by_likeliest=likeliest,
         allow_leaks_because=allow_leaks,
+        folds=tuple(fold or ()),
         with_whole_image=whole_image,
         with_flattery=flattery,
         with_cost=cost,
@@ -131,6 +143,10 @@ def evaluate_model(
         from models.evaluation.report import report_document
 
         print_json(report_document(one.report))
+    elif card:
+        from models.evaluation.card import card_text
+
+        print_text(card_text(one.report))
     else:
         _print_report(one.report)
     if out is not None:

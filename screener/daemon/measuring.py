@@ -54,6 +54,7 @@ class Measurement:
     rule: str
     by_likeliest: bool
     allow_leaks_because: str
+    folds: tuple[str, ...]
     with_whole_image: bool
     with_flattery: bool
     with_cost: bool
@@ -164,6 +165,7 @@ def _evaluation_settings(
         allow_leaks_because=wanted.allow_leaks_because,
         votes=vote_policies(settings.vote.policy()) if can_vote else {},
         lungs=open_model(settings, lungs) if lungs else None,
+        lung_folds=[_fold(settings, text) for text in wanted.folds],
         with_whole_image=wanted.with_whole_image,
         with_flattery=wanted.with_flattery,
         with_cost=wanted.with_cost,
@@ -171,6 +173,13 @@ def _evaluation_settings(
         seed=wanted.seed,
         track=track,
     )
+
+
+def _fold(settings: Settings, text: str) -> tuple[ModelFolder, tuple[str, ...]]:
+    name, separator, patients = text.rpartition("=")
+    if not separator or not patients:
+        raise WrongUse(f"--fold {text}: write it as MODEL=PATIENT,PATIENT")
+    return open_model(settings, name), tuple(patients.split(","))
 
 
 def _window(edges: tuple[float, float]) -> HuWindow:

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.evaluation.masks import dice
+from models.evaluation.volumes import segment_volume, threshold_lungs
 from models.phantom import Kernel, Pattern, Phantom, PhantomSpec, make_abdomen, make_phantom
 from models.registry import find_model
 from models.session import LungSegmenter, Provider, SliceClassifier
-from models.training.evaluate import dice, segment_volume, threshold_lungs
 
 #: Training draws phantoms from 10 000 on.
 SEEDS = (11,)

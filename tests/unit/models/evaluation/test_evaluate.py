@@ -11,6 +11,7 @@ import pytest
 from models.datasets import read_dataset
 from models.datasets.image_csv import read_image_csv
 from models.errors import DatasetInvalid, LeakingSplit
+from models.evaluation.card import card_text
 from models.evaluation.class_names import match_classes
 from models.evaluation.evaluate import EvaluationSettings, evaluate
 from models.evaluation.flattery import measure_flattery
@@ -228,3 +229,23 @@ def test_split_by_images_flatters_where_patients_resemble_themselves(tmp_path: P
     assert found.by_image > 0.95
     assert found.by_patient < 0.75
     assert found.same_patient == 1.0
+
+
+def test_folds_are_measured_each_on_their_own_patients(tmp_path: Path) -> None:
+    """Two models, two patients; a patient in two folds is refused."""
+    folder = write_air_model(tmp_path / "lungs")
+    (tmp_path / "data").mkdir()
+    factories.write_lctsc_dicom(tmp_path / "data")
+    data = read_dataset("lctsc", tmp_path / "data")
+    folds = [(folder, ("Case_000",)), (folder, ("Case_001",))]
+    report = evaluate(folder, data, replace(QUICK, lung_folds=folds)).report
+    assert report.masks is not None
+    assert [one.patient for one in report.masks.patients] == ["Case_000", "Case_001"]
+    assert report.masks.mean is not None
+    assert "2 models" in report.remarks[0]
+    text = card_text(report)
+    assert text.count("[[metrics]]") == 3
+    assert f"value = {report.masks.mean.value:.4f}" in text
+    twice = [(folder, ("Case_000",)), (folder, ("Case_000",))]
+    with pytest.raises(DatasetInvalid, match="two folds"):
+        evaluate(folder, data, replace(QUICK, lung_folds=twice))

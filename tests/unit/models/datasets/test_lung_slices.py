@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.training.data import PatientSplit, TrainingDataInvalid, read_lctsc
+from models.datasets.lung_slices import PatientSplit, read_lctsc
+from models.errors import DatasetInvalid, LeakingSplit
 
 
 def write_case(folder: Path, name: str, grey: int) -> None:
@@ -41,26 +42,26 @@ def test_lctsc_image_without_mask_is_refused(tmp_path: Path) -> None:
     """A missing mask is not an empty one."""
     write_case(tmp_path, "Case_000_001.png", 9)
     (tmp_path / "lung" / "Case_000_001.png").unlink()
-    with pytest.raises(TrainingDataInvalid, match="every image needs its mask"):
+    with pytest.raises(DatasetInvalid, match="every image needs its mask"):
         read_lctsc(tmp_path)
 
 
 def test_lctsc_foreign_file_is_refused(tmp_path: Path) -> None:
     """Files of another layout are not passed over in silence."""
     write_case(tmp_path, "slice_7.png", 9)
-    with pytest.raises(TrainingDataInvalid, match=r"slice_7\.png"):
+    with pytest.raises(DatasetInvalid, match=r"slice_7\.png"):
         read_lctsc(tmp_path)
 
 
 def test_lctsc_empty_folder_is_refused(tmp_path: Path) -> None:
-    """The message names the option that points at the data."""
-    with pytest.raises(TrainingDataInvalid, match="--data"):
+    """The message names what to point at."""
+    with pytest.raises(DatasetInvalid, match="point at"):
         read_lctsc(tmp_path)
 
 
 def test_split_with_patient_on_both_sides_is_refused() -> None:
     """A leak is named by patient."""
-    with pytest.raises(TrainingDataInvalid, match="'003'"):
+    with pytest.raises(LeakingSplit, match="'003'"):
         PatientSplit(frozenset({"001", "003"}), frozenset({"003"}))
 
 
@@ -69,13 +70,13 @@ def test_split_with_held_out_case_is_refused(side: int) -> None:
     """The held-out case stands on neither side."""
     sides = [frozenset({"001"}), frozenset({"002"})]
     sides[side] |= {"005"}
-    with pytest.raises(TrainingDataInvalid, match="held out"):
+    with pytest.raises(LeakingSplit, match="held out"):
         PatientSplit(*sides)
 
 
 def test_split_without_training_patients_is_refused() -> None:
     """Somebody must be learnt from."""
-    with pytest.raises(TrainingDataInvalid, match="nobody"):
+    with pytest.raises(DatasetInvalid, match="nobody"):
         PatientSplit(frozenset(), frozenset({"001"}))
 
 
