@@ -90,6 +90,13 @@ class StrictTable:
             raise self.invalid(key, value, f"must be from {lower:g} to {upper:g}")
         return float(value)
 
+    def truth(self, key: str) -> bool:
+        """Take true or false."""
+        value = self._take(key)
+        if not isinstance(value, bool):
+            raise self.invalid(key, value, "must be true or false")
+        return value
+
     def count(self, key: str, *, lower: int = 1) -> int:
         """Take a whole number of at least ``lower``."""
         value = self._take(key)
@@ -128,15 +135,15 @@ class StrictTable:
             raise self.invalid(key, value, "must be a table")
         return StrictTable(self._path, f"{self._where}{key}.", value, self._error)
 
-    def tables(self, key: str) -> tuple["StrictTable", ...]:
-        """Take a list of tables, at least one."""
+    def tables(self, key: str, *, least: int = 1) -> tuple["StrictTable", ...]:
+        """Take a list of at least ``least`` tables."""
         value = self._take(key)
         if (
             not isinstance(value, list)
-            or not value
+            or len(value) < least
             or not all(isinstance(one, dict) for one in value)
         ):
-            raise self.invalid(key, value, "must be a list of at least one table")
+            raise self.invalid(key, value, f"must be a list of at least {least} table")
         return tuple(
             StrictTable(self._path, f"{self._where}{key}[{n}].", one, self._error)
             for n, one in enumerate(value)

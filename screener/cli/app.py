@@ -10,10 +10,12 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from models.errors import ModelError
 from screener.cli import (
     audit_commands,
     conformance_commands,
     evaluation_commands,
+    model_commands,
     node_commands,
     study_commands,
 )
@@ -58,7 +60,8 @@ def common_options(
 
 
 node_commands.add_to(app)
-evaluation_commands.add_to(node_commands.models_app)
+model_commands.add_to(app)
+evaluation_commands.add_to(model_commands.models_app)
 study_commands.add_to(app)
 audit_commands.add_to(app)
 conformance_commands.add_to(app)
@@ -72,7 +75,7 @@ def main() -> None:
     except (ConfigError, WrongUse) as error:
         print_note(f"screener: {error}")
         sys.exit(EXIT_WRONG_USE)
-    except ScreenerError as error:
+    except (ScreenerError, ModelError) as error:
         print_note(f"screener: {error}")
         sys.exit(EXIT_FAILED)
     except TyperException as error:

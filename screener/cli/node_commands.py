@@ -13,7 +13,6 @@ from screener.cli.output import (
     print_json,
     print_table,
     print_text,
-    progress_bar,
 )
 from screener.daemon.stopping import reload_event_of_process, stop_event_of_process
 from screener.logs import set_up_logs
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 database_app = typer.Typer(no_args_is_help=True, help="The audit database.")
-models_app = typer.Typer(no_args_is_help=True, help="The models that screen.")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -34,7 +32,6 @@ def add_to(app: typer.Typer) -> None:
     for function in (serve, listen, work, deliver, schedule, echo, doctor):
         app.command()(function)
     app.add_typer(database_app, name="db")
-    app.add_typer(models_app, name="models")
 
 
 def serve() -> None:
@@ -145,44 +142,6 @@ def upgrade_database(as_json: AsJson = False) -> None:
         print_json({"revision": revision})
     else:
         print_text(f"The audit database is at revision {revision}.")
-
-
-@models_app.command("list")
-def list_models(as_json: AsJson = False) -> None:
-    """List the models with task, version and digest.
-
-    Example: `screener models list --json`
-    """
-    from screener.daemon.tools import list_manifests
-
-    manifests = list_manifests(_settings())
-    if as_json:
-        print_json(manifests)
-    else:
-        print_table(
-            ("name", "version", "task", "sha256"),
-            ((m.name, m.version, m.task.value, m.sha256) for m in manifests),
-        )
-
-
-@models_app.command("verify")
-def verify_models(as_json: AsJson = False) -> int:
-    """Prove that every model file is the one that its manifest and the settings pin.
-
-    Example: `screener models verify`
-    """
-    from screener.daemon.tools import verify_models as verify
-
-    with progress_bar(is_quiet=as_json) as bar:
-        verdicts = verify(_settings(), bar.track)
-    if as_json:
-        print_json(verdicts)
-    else:
-        print_table(
-            ("model", "result", "detail"),
-            ((v.name, "ok" if v.is_ok else "FAILED", v.detail) for v in verdicts),
-        )
-    return EXIT_DONE if all(verdict.is_ok for verdict in verdicts) else EXIT_FAILED
 
 
 def _settings() -> Settings:

@@ -1,0 +1,100 @@
+"""Write the card of a trained model: what a radiologist has to know before looking at a result."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+from models.datasets import PatientSource, Unit
+from models.manifest import Manifest, Task
+from models.training.failures import Failures
+from models.training.network_builders import NO_WEIGHTS
+from models.training.recipe import Crop, Recipe, RecipeTask, SplitRule
+from models.training.recipe_package import Trained
+
+CARD_FILE = "card.md"
+_TEMPLATE = Path(__file__).with_name("card.md.j2")
+
+
+@dataclass(frozen=True, slots=True)
+class CardFacts:
+    """What the card tells beside the manifest.
+
+    ``leaks`` are those that the split was allowed to have, with the reason.
+    """
+
+    n_parameters: int
+    n_training_images: int
+    has_test: bool
+    leaks: tuple[str, ...]
+    leak_reason: str
+    failures: Failures
+
+
+def write_card(manifest: Manifest, trained: Trained, facts: CardFacts, folder: Path) -> Path:
+    """Write ``card.md`` into the model folder."""
+    recipe, data = trained.recipe, trained.data
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701  Markdown, not HTML
+    )
+    text = environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
+        manifest=manifest,
+        recipe=recipe,
+        class_names=manifest.class_names,
+        n_parameters=facts.n_parameters,
+        n_images=facts.n_training_images,
+        has_test=facts.has_test,
+        leaks=facts.leaks,
+        leak_reason=facts.leak_reason,
+        is_grey=data.unit is Unit.GREY,
+        image_word="picture of a slice or radiograph" if data.unit is Unit.GREY else "CT slice",
+        input_words="a picture" if data.unit is Unit.GREY else "an axial CT slice",
+        patient_word=_patient_word(data.patient_source),
+        preparation=_preparation(recipe),
+        start="" if recipe.network.weights == NO_WEIGHTS else ", started from ImageNet weights",
+        split_words=_split_words(recipe),
+        chose_more=_chose_more(manifest, recipe),
+        failure_words=facts.failures.words,
+        has_failures=bool(facts.failures.n_shown),
+        failure_side=facts.failures.side,
+    )
+    path = folder / CARD_FILE
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _patient_word(source: PatientSource) -> str:
+    words = {
+        PatientSource.STATED: "patients",
+        PatientSource.FILE_NAME: "patients (as file names tell)",
+        PatientSource.BLOCK: "blocks of neighbouring images (patients are not known)",
+        PatientSource.IMAGE: "images that stand for patients (patients are not known)",
+    }
+    return words[source]
+
+
+def _preparation(recipe: Recipe) -> str:
+    steps = recipe.preprocessing
+    words = []
+    if steps.hu_window is not None:
+        words.append(f"window {steps.hu_window.lower_hu:g} to {steps.hu_window.upper_hu:g} HU")
+    if steps.crop is Crop.LUNGS and steps.lungs is not None:
+        words.append(
+            f"the lungs are found ({steps.lungs.model}), their box is cut out and shrunk by "
+            f"{steps.lungs.shrink_pixels:g} pixels on each side"
+        )
+    words.append(f"it is resampled to {steps.rows} by {steps.columns} pixels")
+    return ", ".join(words)
+
+
+def _split_words(recipe: Recipe) -> str:
+    if recipe.data.split is SplitRule.LISTS:
+        return "Training, validation and test images are those of the data's own lists."
+    return "Whole patients were drawn for each side; no patient stands on two sides."
+
+
+def _chose_more(manifest: Manifest, recipe: Recipe) -> str:
+    is_masks = manifest.task is Task.LUNG_SEGMENTATION or recipe.task is RecipeTask.SEGMENTATION
+    return "" if is_masks else ", the temperature and the threshold"

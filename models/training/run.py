@@ -1,0 +1,329 @@
+"""Run a recipe from data to model folder: read, split, train, measure, draw, export, describe.
+
+Everything lands in one folder; ``OUTPUTS`` says what. The test side of a split is looked at once,
+at the end, and chooses nothing.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.datasets import (
+    TEST,
+    VALIDATION,
+    LabelledImages,
+    Split,
+    read_dataset,
+    split_by_lists,
+    split_by_patient,
+)
+from models.errors import TrainingFailed
+from models.evaluation.operating_point import untuned
+from models.evaluation.plots import confusion_plot, curves_plot, roc_plot
+from models.manifest import Manifest, Metric
+from models.training.cards import CardFacts, write_card
+from models.training.failures import Failures, show_class_failures, show_mask_failures
+from models.training.graphs import GreyNetwork
+from models.training.learning_figures import EpochFigures
+from models.training.measuring import (
+    MeasuredClasses,
+    MeasuredMasks,
+    chosen_point,
+    fitted_temperature,
+    measure_classes,
+    measure_masks,
+)
+from models.training.network_builders import build_network, count_parameters
+from models.training.prepared import PreparedImages, Track, prepare
+from models.training.recipe import Recipe, RecipeTask, SplitRule
+from models.training.recipe_package import Trained, package
+from models.training.tflite_weights import settle_batch_norm
+from models.training.trainer import Learnt, Problem, fit, predict
+
+#: Training images that give folded batch norms their statistics.
+_SETTLING_IMAGES = 64
+#: What a training leaves in its folder.
+OUTPUTS: Mapping[str, str] = {
+    "recipe.json": "the recipe as it was run, with every change",
+    "split.json": "names of the images on each side, and the leaks that were allowed",
+    "checkpoint.pt": "the state after the latest epoch, for --resume",
+    "best.pt": "the weights of the best epoch",
+    "metrics.json": "figures of every epoch and of each side, with intervals",
+    "predictions.csv": "logits and label of each validation and test image (classes)",
+    "curves.png": "loss and figures over the epochs",
+    "confusion.png": "labels against decisions (classes)",
+    "roc.png": "sensitivity against specificity (classes)",
+    "model": "the exported model: model.onnx, manifest.toml, card.md",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where and on what a training runs, and who watches."""
+
+    out: Path
+    device: str
+    threads: int
+    is_resumed: bool
+    track: Track
+    say: Callable[[str], None]
+    on_step: Callable[[int, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a training."""
+
+    recipe: str
+    out: Path
+    epochs: int
+    best: EpochFigures
+    metrics: tuple[Metric, ...]
+    model: Path
+    sha256: str
+
+
+def train_recipe(recipe: Recipe, data_folder: Path, around: Surroundings) -> Outcome:
+    """Train a recipe on the data of a folder.
+
+    Raises
+    ------
+    ModelError
+        The data, the split, the weights or the settings cannot be used; the message says what to
+        mend.
+    """
+    torch.set_num_threads(around.threads)
+    device = open_device(around.device)
+    data = read_dataset(recipe.data.layout, data_folder)
+    split = divide(data, recipe)
+    around.out.mkdir(parents=True, exist_ok=True)
+    _write_json(around.out / "recipe.json", asdict(recipe))
+    _write_json(around.out / "split.json", _split_names(data, split))
+    torch.manual_seed(recipe.training.seed)
+    built = build_network(recipe)
+    network = GreyNetwork(built.network, built.mean, built.deviation)
+    around.say(f"{recipe.network.name}: {count_parameters(network)} trainable parameters")
+    sides = {
+        side: prepare(data, indices, recipe, threads=around.threads, track=around.track)
+        for side, indices in split.sides().items()
+        if indices or side != TEST
+    }
+    if recipe.network.weights.endswith(".tflite"):
+        settle_batch_norm(network, sides["training"].images[:_SETTLING_IMAGES].to(torch.float32))
+    problem = Problem(network, built.head, sides["training"], sides[VALIDATION], recipe)
+    learnt = fit(
+        problem,
+        around.out,
+        device=device,
+        is_resumed=around.is_resumed,
+        on_epoch=lambda one: around.say(_epoch_line(one, recipe)),
+        on_step=around.on_step,
+    )
+    (around.out / "curves.png").write_bytes(curves_plot(_curves(learnt)))
+    judged = {side: one for side, one in sides.items() if side != "training"}
+    trained, failures = _measure(problem, data, judged, learnt, around)
+    around.say("exporting the model")
+    manifest = package(network, trained, around.out / "model")
+    facts = CardFacts(
+        n_parameters=count_parameters(network.network),
+        n_training_images=len(split.training),
+        has_test=TEST in judged,
+        leaks=tuple(str(leak) for leak in split.leaks),
+        leak_reason=split.allowed_because,
+        failures=failures,
+    )
+    write_card(manifest, trained, facts, around.out / "model")
+    return _outcome(recipe, learnt, manifest, around)
+
+
+def open_device(name: str) -> torch.device:
+    """Give a device that is there: ``cpu``, ``cuda`` or ``auto``."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in {"cpu", "cuda"}:
+        raise TrainingFailed(f"device {name!r}: must be cpu, cuda or auto")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise TrainingFailed("no CUDA device is there; use --device cpu")
+    return torch.device(name)
+
+
+def divide(data: LabelledImages, recipe: Recipe) -> Split:
+    """Split the data as the recipe says; a split without validation images is refused."""
+    if recipe.data.split is SplitRule.LISTS:
+        split = split_by_lists(data, allow_leaks_because=recipe.data.allow_leaks_because)
+    else:
+        split = split_by_patient(data, recipe.data.shares, recipe.training.seed)
+    if not split.training or not split.validation:
+        raise TrainingFailed(
+            f"{data.name}: the split has {len(split.training)} training and "
+            f"{len(split.validation)} validation images; both are needed, correct data.split"
+        )
+    return split
+
+
+def _measure(
+    problem: Problem,
+    data: LabelledImages,
+    judged: Mapping[str, PreparedImages],
+    learnt: Learnt,
+    around: Surroundings,
+) -> tuple[Trained, Failures]:
+    """Measure validation and test, write figures and pictures, collect what the manifest tells."""
+    recipe = problem.recipe
+    device = next(problem.network.parameters()).device
+    batch_size = recipe.training.batch_size
+    logits = {
+        side: predict(problem.network, one, batch_size=batch_size, device=device)
+        for side, one in judged.items()
+    }
+    n_patients = len({data.samples[n].patient for n in problem.training.indices})
+    if recipe.task is RecipeTask.SEGMENTATION:
+        masks = [measure_masks(data, judged[side], logits[side], side=side) for side in judged]
+        _write_metrics(around.out, recipe, learnt, masks)
+        metrics = tuple(_dice_metric(one, data) for one in masks)
+        fitted = "not fitted: the mask is a threshold on the logit"
+        failures = show_mask_failures(masks[-1], judged[masks[-1].side], data, around.out / "model")
+        return Trained(recipe, data, n_patients, metrics, 1.0, fitted, untuned()), failures
+    on = f"{data.name}, validation"
+    labels = judged[VALIDATION].targets
+    temperature = fitted_temperature(logits[VALIDATION], labels)
+    point = chosen_point(logits[VALIDATION], labels, temperature, on)
+    classes = [
+        measure_classes(data, judged[side], logits[side], temperature, side=side) for side in judged
+    ]
+    _write_metrics(around.out, recipe, learnt, classes)
+    _write_predictions(around.out / "predictions.csv", data, classes)
+    last = classes[-1]
+    (around.out / "confusion.png").write_bytes(confusion_plot(last.figures))
+    (around.out / "roc.png").write_bytes(roc_plot(last.decided))
+    failures = show_class_failures(last, judged[last.side], data, around.out / "model")
+    metrics = tuple(metric for one in classes for metric in _class_metrics(one, data))
+    fitted = f"least cross entropy on {on}, {len(labels)} images"
+    return Trained(recipe, data, n_patients, metrics, temperature, fitted, point), failures
+
+
+def _curves(learnt: Learnt) -> dict[str, list[float]]:
+    """Give every figure over the epochs that applies to the task."""
+    curves = {"training loss": [one.training_loss for one in learnt.history]}
+    for name in ("loss", "accuracy", "auc", "dice"):
+        values = [getattr(one, name) for one in learnt.history]
+        if any(value is not None for value in values):
+            curves[f"validation {name}"] = [
+                float("nan") if value is None else value for value in values
+            ]
+    return curves
+
+
+def _class_metrics(measured: MeasuredClasses, data: LabelledImages) -> list[Metric]:
+    """Give the figures that are numbers as the manifest has them."""
+    figures = measured.figures
+    where = f"{data.name}, {measured.side}, {figures.n_images} images; interval over "
+    where += f"{figures.resampling.unit.value}s"
+    named = {
+        "accuracy": figures.accuracy,
+        "precision (mean over classes)": figures.precision,
+        "recall (mean over classes)": figures.recall,
+        "F1 (mean over classes)": figures.f1,
+        "area under the curve (mean over classes)": figures.auc,
+    }
+    return [
+        Metric(name, one.value, one.lower, one.upper, where, figures.n_patients)
+        for name, one in named.items()
+        if np.isfinite([one.value, one.lower, one.upper]).all()
+    ]
+
+
+def _dice_metric(measured: MeasuredMasks, data: LabelledImages) -> Metric:
+    where = f"{data.name}, {measured.side}, slices on the network's grid; interval over patients"
+    dice = measured.dice
+    return Metric("dice", dice.value, dice.lower, dice.upper, where, measured.n_patients)
+
+
+def _write_metrics(
+    out: Path,
+    recipe: Recipe,
+    learnt: Learnt,
+    measured: list[MeasuredClasses] | list[MeasuredMasks],
+) -> None:
+    """Write every figure of the training; arrays stay in predictions.csv."""
+    sides: dict[str, Any] = {}
+    for one in measured:
+        if isinstance(one, MeasuredMasks):
+            sides[one.side] = {"dice": asdict(one.dice), "n_patients": one.n_patients}
+        else:
+            sides[one.side] = asdict(one.figures) | {"calibration": asdict(one.calibration)}
+    document = {
+        "recipe": recipe.name,
+        "published": [asdict(one) for one in recipe.published],
+        "best_epoch": learnt.best.epoch + 1,
+        "sides": sides,
+        "epochs": [asdict(one) for one in learnt.history],
+    }
+    _write_json(out / "metrics.json", document)
+
+
+def _write_predictions(path: Path, data: LabelledImages, measured: list[MeasuredClasses]) -> None:
+    """Write one line per judged image: side, name, patient, label and logits."""
+    header = ["side", "name", "patient", "label", *(f"logit {name}" for name in data.classes)]
+    lines = [",".join(header)]
+    for one in measured:
+        for index, label, logits in zip(one.indices, one.decided.labels, one.logits, strict=True):
+            sample = data.samples[index]
+            cells = [one.side, sample.name, sample.patient, data.classes[label]]
+            cells += [f"{value:.6f}" for value in logits]
+            lines.append(",".join(_quoted(cell) for cell in cells))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _quoted(cell: str) -> str:
+    return '"' + cell.replace('"', '""') + '"' if any(c in cell for c in ',"\n') else cell
+
+
+def _split_names(data: LabelledImages, split: Split) -> dict[str, Any]:
+    names = {
+        side: [data.samples[n].name for n in indices] for side, indices in split.sides().items()
+    }
+    return names | {
+        "leaks": [str(leak) for leak in split.leaks],
+        "allowed_because": split.allowed_because,
+    }
+
+
+def _write_json(path: Path, document: object) -> None:
+    path.write_text(json.dumps(document, indent=1, default=_plain) + "\n", encoding="utf-8")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{value!r} has no place in JSON")
+
+
+def _epoch_line(figures: EpochFigures, recipe: Recipe) -> str:
+    parts = [f"epoch {figures.epoch + 1}/{recipe.training.epochs}"]
+    parts += [f"training loss {figures.training_loss:.4f}", f"validation loss {figures.loss:.4f}"]
+    for name in ("accuracy", "auc", "dice"):
+        value = getattr(figures, name)
+        if value is not None:
+            parts.append(f"{name} {value:.3f}")
+    return ", ".join(parts)
+
+
+def _outcome(recipe: Recipe, learnt: Learnt, manifest: Manifest, around: Surroundings) -> Outcome:
+    return Outcome(
+        recipe=recipe.name,
+        out=around.out,
+        epochs=len(learnt.history),
+        best=learnt.best,
+        metrics=manifest.metrics,
+        model=around.out / "model",
+        sha256=manifest.sha256,
+    )

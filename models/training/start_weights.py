@@ -1,0 +1,64 @@
+"""Weights to start from, out of a local file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+from torch import Tensor, nn
+
+from models.errors import TrainingFailed
+from models.training.tensor_files import read_tensors
+from models.training.tflite_weights import load_tflite
+
+Triple = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+def load_weights(network: nn.Module, file: str) -> Triple | None:
+    """Load a file into a network; a head of another size stays as it was initialised.
+
+    Returns
+    -------
+    :
+        Mean and deviation that the weights expect of values from 0 to 1; None where the file does
+        not say.
+
+    Raises
+    ------
+    TrainingFailed
+        The file is missing or of an unknown kind, or its tensors are not those of the network.
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise TrainingFailed(f"weights {file} do not exist; correct network.weights")
+    if path.suffix == ".tflite":
+        return load_tflite(network, path)
+    load_tensors(network, _named_tensors(path), path)
+    return None
+
+
+def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Load tensors by name; leave out those of another shape in the last layer alone."""
+    wanted = network.state_dict()
+    other = {
+        name for name, one in tensors.items() if name in wanted and one.shape != wanted[name].shape
+    }
+    missing = set(wanted) - set(tensors)
+    is_head_alone = len(other) <= 2  # noqa: PLR2004  weight and bias of the classifier
+    if missing or not is_head_alone or len(other) == len(wanted):
+        named = ", ".join(sorted(missing | other)[:4])
+        raise TrainingFailed(f"{path} does not fit the network ({named}); choose other weights")
+    fitting = {name: one for name, one in tensors.items() if name in wanted and name not in other}
+    network.load_state_dict(fitting, strict=False)
+
+
+def _named_tensors(path: Path) -> Mapping[str, Tensor]:
+    """Read named tensors; nothing in the file is executed."""
+    if path.suffix in {".pt", ".pth"}:
+        loaded = read_tensors(path, "cpu", mend="choose another file")
+        return dict(loaded.get("network", loaded))
+    if path.suffix != ".safetensors":
+        raise TrainingFailed(f"{path}: use a .tflite, .safetensors or .pt file")
+    try:
+        return dict(safetensors.torch.load_file(path))
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise TrainingFailed(f"{path} cannot be read ({error}); choose another file") from error
