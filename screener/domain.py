@@ -59,6 +59,19 @@ class SpooledStudy:
         return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
+class QuarantineReason(StrEnum):
+    """Why an instance is kept and shown but takes no part in a screening."""
+
+    PIXELS_TOO_SHORT = "pixels-too-short"  #: fewer bytes than rows, columns and frames ask for
+    PIXELS_TOO_LONG = "pixels-too-long"  #: more than one padding byte beyond
+    IMPOSSIBLE_SIZE = "impossible-size"  #: rows, columns or frames out of range or of another type
+    IMPOSSIBLE_PIXELS = "impossible-pixels"  #: bits, samples or interpretation that no CT has
+    BROKEN_FRAGMENTS = "broken-fragments"  #: encapsulated pixels without end, or too many of them
+    NO_PATIENT_ID = "no-patient-id"  #: nobody could tell whose study it is
+    SENT_BY_ANOTHER = "sent-by-another"  #: a known instance with other content, of another sender
+    SERIES_IN_TWO_STUDIES = "series-in-two-studies"  #: its series belongs to another study
+
+
 class DefectCode(StrEnum):
     """What can be wrong with a source that is screened all the same."""
 

@@ -54,6 +54,7 @@ class EventKind(StrEnum):
     STUDY_COMPLETED = "study_completed"  #: 110104 DICOM Instances Transferred
     INSTANCE_CONFLICTED = "instance_conflicted"  #: 110113 Security Alert
     INSTANCE_QUARANTINED = "instance_quarantined"  #: 110113 Security Alert
+    INSTANCE_RELEASED = "instance_released"  #: 110113 Security Alert
     PATIENTS_CONFLICTED = "patients_conflicted"  #: 110113 Security Alert
     OWN_RESULT_RECEIVED = "own_result_received"  #: 110104 DICOM Instances Transferred
     RUN_QUEUED = "run_queued"
@@ -122,6 +123,16 @@ PAYLOAD_KEYS: Mapping[EventKind, frozenset[str]] = {
     ),
     EventKind.INSTANCE_QUARANTINED: frozenset(
         {"calling_ae_title", "series_instance_uid", "sop_instance_uid", "content_digest", "reason"}
+    ),
+    EventKind.INSTANCE_RELEASED: frozenset(
+        {
+            "series_instance_uid",
+            "sop_instance_uid",
+            "content_digest",
+            "reason",
+            "generation",
+            "is_reopened",
+        }
     ),
     EventKind.PATIENTS_CONFLICTED: frozenset({"calling_ae_title", "series_instance_uid"}),
     EventKind.OWN_RESULT_RECEIVED: frozenset({"calling_ae_title", "sop_instance_uid"}),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
-from screener.audit.tables import Delivery, Run, Series, Study
+from screener.audit.tables import Delivery, Instance, Run, Series, Study
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -84,6 +84,7 @@ class StudyStatus:
     has_conflict: bool
     has_non_conformant: bool
     has_several_patients: bool
+    n_quarantined: int  #: instances that are kept and not screened
     run: RunStatus | None  #: the newest
 
 
@@ -176,5 +177,13 @@ def _status(session: Session, study: Study) -> StudyStatus:
         has_conflict=study.has_conflict,
         has_non_conformant=study.has_non_conformant,
         has_several_patients=study.has_several_patients,
+        n_quarantined=_n_quarantined(session, uid),
         run=None if run is None else describe_run(session, run),
     )
+
+
+def _n_quarantined(session: Session, study_instance_uid: str) -> int:
+    statement = select(func.count()).where(
+        Instance.study_instance_uid == study_instance_uid, Instance.quarantine_reason.is_not(None)
+    )
+    return session.scalar(statement) or 0

@@ -3,21 +3,23 @@
 An instance is its SOP Instance UID *and* its content digest within study and series. The same
 bytes again are a duplicate, other bytes under the same UID a conflict: both are kept. Our own
 results coming back are kept and never open a study.
+
+This is done for every instance while its sender waits: plain statements on one connection, each
+compiled once, instead of objects (measured: a fifth of the processor time).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import select
+from sqlalchemy import Table, bindparam, insert, select, update
 
 from screener.audit.database import insert_if_absent
 from screener.audit.events import EventKind, JsonValue, append_event
-from screener.audit.inputs import lock_study
 from screener.audit.tables import Instance, Series, Study
-from screener.domain import SpooledInstance, StudyState
+from screener.domain import QuarantineReason, SpooledInstance, StudyState
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -38,6 +40,41 @@ NEVER_SCREENED_PREFIXES = (
 
 #: Longest display value that is kept of a data set (modality, date).
 MAX_VALUE_LENGTH = 64
+
+_STUDIES = cast("Table", Study.__table__)
+_SERIES = cast("Table", Series.__table__)
+_INSTANCES = cast("Table", Instance.__table__)
+
+_LOCK_STUDY = (
+    select(_STUDIES)
+    .where(_STUDIES.c.study_instance_uid == bindparam("study_uid"))
+    .with_for_update()
+)
+_UPDATE_STUDY = update(_STUDIES).where(_STUDIES.c.study_instance_uid == bindparam("study_uid"))
+#: Every row of the series; of another study too, which must not be.
+_FIND_SERIES = select(_SERIES).where(_SERIES.c.series_instance_uid == bindparam("series_uid"))
+_INSERT_SERIES = insert(_SERIES)
+_UPDATE_SERIES = update(_SERIES).where(
+    _SERIES.c.study_instance_uid == bindparam("study_uid"),
+    _SERIES.c.series_instance_uid == bindparam("series_uid"),
+)
+_INSERT_INSTANCE = insert(_INSTANCES)
+_COUNT_DUPLICATE = (
+    update(_INSTANCES)
+    .where(_INSTANCES.c.instance_id == bindparam("known_id"))
+    .values(n_duplicates=_INSTANCES.c.n_duplicates + 1)
+)
+#: An instance of the same UIDs: the one with the same content, if there is one.
+_FIND_NAMESAKE = (
+    select(_INSTANCES.c.instance_id, _INSTANCES.c.content_digest, _INSTANCES.c.calling_ae_title)
+    .where(
+        _INSTANCES.c.study_instance_uid == bindparam("study_uid"),
+        _INSTANCES.c.series_instance_uid == bindparam("series_uid"),
+        _INSTANCES.c.sop_instance_uid == bindparam("sop_uid"),
+    )
+    .order_by((_INSTANCES.c.content_digest == bindparam("digest")).desc())
+    .limit(1)
+)
 
 
 class Registration(StrEnum):
@@ -65,34 +102,196 @@ class ReceivedInstance:
 
 def register(session: Session, received: ReceivedInstance, now: datetime) -> Registration:
     """Do what `register_instance` does inside an open transaction, for group commits."""
-    study = _study_of(session, received, now)
-    namesake = _namesake(session, received.instance)
-    if namesake is not None and namesake.content_digest == received.instance.content_digest:
-        session.get_one(Instance, namesake.instance_id).n_duplicates += 1
-        if study.state is StudyState.RECEIVING and not received.is_own_result:
-            study.last_arrival_at = now  # the sender is still at work
-        return Registration.DUPLICATE
-    generation = _place(session, study, received, now)
-    series = _series_of(session, received, now)
-    is_conflict = namesake is not None
-    session.add(_instance_row(received, generation, is_conflict=is_conflict))
-    _flag(session, study, series, received, now, is_conflict=is_conflict)
-    if not received.is_own_result:
-        series.n_instances += 1
-        series.last_arrival_at = now
-        if study.state is StudyState.RECEIVING:
-            study.last_arrival_at = now
-    return Registration.CONFLICT if is_conflict else Registration.NEW
+    return _Registering(session, received, now).register()
 
 
-def _study_of(session: Session, received: ReceivedInstance, now: datetime) -> Study:
-    """Give the locked row of the study, made where it is new; generation 0 until it opens."""
-    uid = received.instance.study_instance_uid
-    study = lock_study(session, uid)
-    if study is not None:
+class _Registering:
+    """One registration: what the tables say, what changes, one UPDATE for each row that does."""
+
+    def __init__(self, session: Session, received: ReceivedInstance, now: datetime) -> None:
+        self._session = session
+        self._connection = session.connection()
+        self._received = received
+        self._instance = received.instance
+        self._now = now
+        self._keys = {
+            "study_uid": received.instance.study_instance_uid,
+            "series_uid": received.instance.series_instance_uid,
+        }
+        self._study_changes: dict[str, Any] = {}
+        self._series_changes: dict[str, Any] = {}
+
+    def register(self) -> Registration:
+        study = self._study()
+        namesake = self._namesake()
+        is_same = namesake is not None and (
+            namesake.content_digest == self._instance.content_digest
+        )
+        if namesake is not None and is_same:
+            return self._count_duplicate(study, namesake)
+        generation, is_receiving = self._place(study)
+        series, is_elsewhere = self._series()
+        quarantine_reason = self._quarantine_reason(namesake, is_elsewhere=is_elsewhere)
+        is_conflict = namesake is not None
+        row = _instance_row(self._received, generation, quarantine_reason, is_conflict=is_conflict)
+        self._connection.execute(_INSERT_INSTANCE, row)
+        if self._received.is_own_result:
+            self._tell(
+                EventKind.OWN_RESULT_RECEIVED, sop_instance_uid=self._instance.sop_instance_uid
+            )
+        else:
+            self._flag(study, series, quarantine_reason, is_conflict=is_conflict)
+            self._count(series, is_receiving=is_receiving)
+        self._write_changes()
+        return Registration.CONFLICT if is_conflict else Registration.NEW
+
+    # ── what the tables say ──────────────────────────────────────────────────────────────────
+
+    def _study(self) -> Row[Any]:
+        """Give the locked row of the study, made where it is new; generation 0 until it opens."""
+        study = self._locked_study()
+        if study is not None:
+            return study
+        insert_if_absent(self._session, Study, _new_study(self._received, self._now))
+        study = self._locked_study()
+        if study is None:  # rows of studies are never deleted
+            raise RuntimeError("a study vanished between two statements")
         return study
-    values: dict[str, Any] = {
-        "study_instance_uid": uid,
+
+    def _locked_study(self) -> Row[Any] | None:
+        return self._connection.execute(_LOCK_STUDY, self._keys).one_or_none()
+
+    def _namesake(self) -> Row[Any] | None:
+        values = {
+            **self._keys,
+            "sop_uid": self._instance.sop_instance_uid,
+            "digest": self._instance.content_digest,
+        }
+        return self._connection.execute(_FIND_NAMESAKE, values).first()
+
+    def _series(self) -> tuple[Row[Any] | None, bool]:
+        """Give the row of the series, None where it was made now; and whether it is elsewhere."""
+        rows = self._connection.execute(_FIND_SERIES, self._keys).all()
+        study_uid = self._instance.study_instance_uid
+        is_elsewhere = any(row.study_instance_uid != study_uid for row in rows)
+        for row in rows:
+            if row.study_instance_uid == study_uid:
+                return row, is_elsewhere
+        self._connection.execute(
+            _INSERT_SERIES,
+            {
+                "study_instance_uid": study_uid,
+                "series_instance_uid": self._instance.series_instance_uid,
+                "modality": _shown(self._received.modality),
+                "n_instances": 0,
+                "first_arrival_at": self._now,
+                "last_arrival_at": self._now,
+                "has_conflict": False,
+            },
+        )
+        return None, is_elsewhere
+
+    def _quarantine_reason(self, namesake: Row[Any] | None, *, is_elsewhere: bool) -> str | None:
+        """Give what keeps the instance out of screenings, None where nothing does."""
+        if self._received.quarantine_reason is not None or self._received.is_own_result:
+            return self._received.quarantine_reason
+        if namesake is not None and namesake.calling_ae_title != self._instance.calling_ae_title:
+            return QuarantineReason.SENT_BY_ANOTHER.value
+        return QuarantineReason.SERIES_IN_TWO_STUDIES.value if is_elsewhere else None
+
+    # ── what changes ─────────────────────────────────────────────────────────────────────────
+
+    def _count_duplicate(self, study: Row[Any], namesake: Row[Any]) -> Registration:
+        self._connection.execute(_COUNT_DUPLICATE, {"known_id": namesake.instance_id})
+        if study.state is StudyState.RECEIVING and not self._received.is_own_result:
+            self._study_changes["last_arrival_at"] = self._now  # the sender is still at work
+            self._write_changes()
+        return Registration.DUPLICATE
+
+    def _place(self, study: Row[Any]) -> tuple[int, bool]:
+        """Decide which generation the instance belongs to; open the study where it must be.
+
+        Gives the generation, and whether the study is being received now.
+        """
+        received = self._received
+        is_read = not self._instance.sop_class_uid.startswith(NEVER_SCREENED_PREFIXES)
+        is_receiving = study.state is StudyState.RECEIVING
+        is_first = study.generation == 0
+        if received.is_own_result or (is_receiving and not is_first):
+            return study.generation, is_receiving
+        if not (is_read and (is_first or received.quarantine_reason is None)):
+            return study.generation + 1, is_receiving
+        generation = study.generation + 1
+        self._study_changes |= {
+            "state": StudyState.RECEIVING,
+            "generation": generation,
+            "opened_at": self._now,
+            "last_arrival_at": self._now,
+            "completed_at": None,
+            "completion_reason": None,
+        }
+        kind = EventKind.STUDY_OPENED if is_first else EventKind.STUDY_REOPENED
+        self._tell(kind, generation=generation)
+        return generation, True
+
+    def _flag(
+        self,
+        study: Row[Any],
+        series: Row[Any] | None,
+        quarantine_reason: str | None,
+        *,
+        is_conflict: bool,
+    ) -> None:
+        received, instance = self._received, self._instance
+        if received.is_stat and not study.is_stat:
+            self._study_changes["is_stat"] = True
+        if received.is_non_conformant and not study.has_non_conformant:
+            self._study_changes["has_non_conformant"] = True
+        where: dict[str, JsonValue] = {"series_instance_uid": instance.series_instance_uid}
+        which: dict[str, JsonValue] = {
+            **where,
+            "sop_instance_uid": instance.sop_instance_uid,
+            "content_digest": instance.content_digest,
+        }
+        # Once per series: 130 slices may share one UID.
+        if is_conflict and not (series is not None and series.has_conflict):
+            self._series_changes["has_conflict"] = self._study_changes["has_conflict"] = True
+            self._tell(EventKind.INSTANCE_CONFLICTED, **which)
+        is_other_patient = received.patient_id_digest != study.patient_id_digest
+        if is_other_patient and not study.has_several_patients:
+            self._study_changes["has_several_patients"] = True
+            self._tell(EventKind.PATIENTS_CONFLICTED, **where)
+        if quarantine_reason is not None:
+            self._tell(EventKind.INSTANCE_QUARANTINED, **which, reason=quarantine_reason)
+
+    def _count(self, series: Row[Any] | None, *, is_receiving: bool) -> None:
+        n_before = 0 if series is None else series.n_instances
+        self._series_changes |= {"n_instances": n_before + 1, "last_arrival_at": self._now}
+        if is_receiving:
+            self._study_changes["last_arrival_at"] = self._now
+
+    def _write_changes(self) -> None:
+        if self._series_changes:
+            self._connection.execute(
+                _UPDATE_SERIES.values(self._series_changes),
+                self._keys,
+            )
+        if self._study_changes:
+            self._connection.execute(_UPDATE_STUDY.values(self._study_changes), self._keys)
+
+    def _tell(self, kind: EventKind, **payload: JsonValue) -> None:
+        append_event(
+            self._session,
+            kind,
+            self._now,
+            study_instance_uid=self._instance.study_instance_uid,
+            payload={"calling_ae_title": self._instance.calling_ae_title, **payload},
+        )
+
+
+def _new_study(received: ReceivedInstance, now: datetime) -> dict[str, Any]:
+    return {
+        "study_instance_uid": received.instance.study_instance_uid,
         "state": StudyState.RECEIVING,
         "generation": 0,
         "study_date": _shown(received.study_date),
@@ -105,132 +304,30 @@ def _study_of(session: Session, received: ReceivedInstance, now: datetime) -> St
         "has_non_conformant": False,
         "has_several_patients": False,
     }
-    insert_if_absent(session, Study, values)
-    study = lock_study(session, uid)
-    if study is None:  # rows of studies are never deleted
-        raise RuntimeError(f"study {uid} vanished between two statements")
-    return study
 
 
-def _series_of(session: Session, received: ReceivedInstance, now: datetime) -> Series:
+def _instance_row(
+    received: ReceivedInstance, generation: int, quarantine_reason: str | None, *, is_conflict: bool
+) -> dict[str, Any]:
     instance = received.instance
-    key = (instance.study_instance_uid, instance.series_instance_uid)
-    series = session.get(Series, key)
-    if series is None:
-        series = Series(
-            study_instance_uid=key[0],
-            series_instance_uid=key[1],
-            modality=_shown(received.modality),
-            n_instances=0,
-            first_arrival_at=now,
-            last_arrival_at=now,
-            has_conflict=False,
-        )
-        session.add(series)
-        session.flush()
-    return series
-
-
-def _place(session: Session, study: Study, received: ReceivedInstance, now: datetime) -> int:
-    """Decide which generation the instance belongs to; open the study where it must be."""
-    is_read = not received.instance.sop_class_uid.startswith(NEVER_SCREENED_PREFIXES)
-    is_first = study.generation == 0
-    if received.is_own_result:
-        return study.generation
-    if study.state is StudyState.RECEIVING and not is_first:
-        return study.generation
-    may_open = is_read and (is_first or received.quarantine_reason is None)
-    if not may_open:
-        return study.generation + 1
-    study.state = StudyState.RECEIVING
-    study.generation += 1
-    study.opened_at = now
-    study.last_arrival_at = now
-    study.completed_at = None
-    study.completion_reason = None
-    append_event(
-        session,
-        EventKind.STUDY_OPENED if is_first else EventKind.STUDY_REOPENED,
-        now,
-        study_instance_uid=study.study_instance_uid,
-        payload={
-            "calling_ae_title": received.instance.calling_ae_title,
-            "generation": study.generation,
-        },
-    )
-    return study.generation
-
-
-def _flag(
-    session: Session,
-    study: Study,
-    series: Series,
-    received: ReceivedInstance,
-    now: datetime,
-    *,
-    is_conflict: bool,
-) -> None:
-    instance = received.instance
-    source: dict[str, JsonValue] = {"calling_ae_title": instance.calling_ae_title}
-    where: dict[str, JsonValue] = {**source, "series_instance_uid": instance.series_instance_uid}
-    which: dict[str, JsonValue] = {
-        **where,
+    return {
+        "study_instance_uid": instance.study_instance_uid,
+        "series_instance_uid": instance.series_instance_uid,
         "sop_instance_uid": instance.sop_instance_uid,
+        "sop_class_uid": instance.sop_class_uid,
+        "transfer_syntax_uid": instance.transfer_syntax_uid,
         "content_digest": instance.content_digest,
+        "path": str(instance.path),
+        "n_bytes": received.n_bytes,
+        "received_at": instance.received_at,
+        "calling_ae_title": instance.calling_ae_title,
+        "generation": generation,
+        "n_duplicates": 0,
+        "is_conflict": is_conflict,
+        "is_non_conformant": received.is_non_conformant,
+        "is_own_result": received.is_own_result,
+        "quarantine_reason": quarantine_reason,
     }
-
-    def tell(kind: EventKind, payload: dict[str, JsonValue]) -> None:
-        uid = study.study_instance_uid
-        append_event(session, kind, now, study_instance_uid=uid, payload=payload)
-
-    if received.is_own_result:
-        own = {**source, "sop_instance_uid": instance.sop_instance_uid}
-        tell(EventKind.OWN_RESULT_RECEIVED, own)
-        return
-    study.is_stat = study.is_stat or received.is_stat
-    study.has_non_conformant = study.has_non_conformant or received.is_non_conformant
-    if is_conflict and not series.has_conflict:  # once per series: 130 slices may share one UID
-        series.has_conflict = study.has_conflict = True
-        tell(EventKind.INSTANCE_CONFLICTED, which)
-    if received.patient_id_digest != study.patient_id_digest and not study.has_several_patients:
-        study.has_several_patients = True
-        tell(EventKind.PATIENTS_CONFLICTED, where)
-    if received.quarantine_reason is not None:
-        reason = {"reason": received.quarantine_reason}
-        tell(EventKind.INSTANCE_QUARANTINED, {**which, **reason})
-
-
-def _namesake(session: Session, instance: SpooledInstance) -> Row[int, str] | None:
-    """Give an instance of the same UIDs: the one with the same content, if there is one."""
-    is_same = Instance.content_digest == instance.content_digest
-    statement = select(Instance.instance_id, Instance.content_digest).where(
-        Instance.study_instance_uid == instance.study_instance_uid,
-        Instance.series_instance_uid == instance.series_instance_uid,
-        Instance.sop_instance_uid == instance.sop_instance_uid,
-    )
-    return session.execute(statement.order_by(is_same.desc()).limit(1)).first()
-
-
-def _instance_row(received: ReceivedInstance, generation: int, *, is_conflict: bool) -> Instance:
-    instance = received.instance
-    return Instance(
-        study_instance_uid=instance.study_instance_uid,
-        series_instance_uid=instance.series_instance_uid,
-        sop_instance_uid=instance.sop_instance_uid,
-        sop_class_uid=instance.sop_class_uid,
-        transfer_syntax_uid=instance.transfer_syntax_uid,
-        content_digest=instance.content_digest,
-        path=str(instance.path),
-        n_bytes=received.n_bytes,
-        received_at=instance.received_at,
-        calling_ae_title=instance.calling_ae_title,
-        generation=generation,
-        n_duplicates=0,
-        is_conflict=is_conflict,
-        is_non_conformant=received.is_non_conformant,
-        is_own_result=received.is_own_result,
-        quarantine_reason=received.quarantine_reason,
-    )
 
 
 def _shown(value: str) -> str:

@@ -46,6 +46,10 @@ RunningNumber = BigInteger().with_variant(Integer(), "sqlite")
 ACTIVE_RUN = text("state IN ('queued', 'running')")
 
 
+#: Few instances are in quarantine; listing them must not read all others.
+IN_QUARANTINE = text("quarantine_reason IS NOT NULL")
+
+
 class UtcDateTime(TypeDecorator[datetime]):
     """An aware time in UTC; SQLite, which knows no zones, keeps it as UTC."""
 
@@ -138,6 +142,7 @@ class Series(Row):
     """One series of a study."""
 
     __tablename__ = "series"
+    __table_args__ = (Index(None, "series_instance_uid"),)  # one may be in two studies by mistake
 
     study_instance_uid: Mapped[str] = mapped_column(
         ForeignKey("studies.study_instance_uid"), primary_key=True
@@ -168,6 +173,12 @@ class Instance(Row):
             name="fk_instances_series",
         ),
         Index(None, "content_digest"),
+        Index(
+            "ix_instances_quarantined",
+            "received_at",
+            sqlite_where=IN_QUARANTINE,
+            postgresql_where=IN_QUARANTINE,
+        ),
     )
 
     instance_id: Mapped[int] = mapped_column(RunningNumber, primary_key=True)

@@ -17,6 +17,7 @@ from screener.cli import (
     evaluation_commands,
     model_commands,
     node_commands,
+    quarantine_commands,
     study_commands,
 )
 from screener.cli.output import EXIT_FAILED, EXIT_WRONG_USE, print_note
@@ -64,6 +65,7 @@ model_commands.add_to(app)
 evaluation_commands.add_to(model_commands.models_app)
 study_commands.add_to(app)
 audit_commands.add_to(app)
+quarantine_commands.add_to(app)
 conformance_commands.add_to(app)
 
 

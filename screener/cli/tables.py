@@ -24,7 +24,8 @@ def status_row(study: StudyStatus) -> tuple[object, ...]:
     return (
         study.study_instance_uid,
         study.state.value,
-        study.n_instances,
+        f"{study.n_instances}"
+        + (f" ({study.n_quarantined} in quarantine)" if study.n_quarantined else ""),
         f"{run.version}: {run.state.value}" if run else "",
         result_of(run) if run else "",
         ", ".join(f"{one.destination} {one.state.value}" for one in run.deliveries) if run else "",

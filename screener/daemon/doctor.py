@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from screener.audit.database import Database
+from screener.audit.quarantine import count_quarantined
 from screener.daemon.certificates import certificate_ages, tls_files
 from screener.daemon.listening import READY_FILE
 from screener.daemon.site import archive_of, utc_now
@@ -163,6 +164,17 @@ def _check_database(settings: Settings) -> list[Check]:
     ]
 
 
+def _check_quarantine(settings: Settings) -> list[Check]:
+    if not settings.database.url and not (settings.data_path / SQLITE_FILE).exists():
+        return []  # said by the check of the database
+    database = Database(settings.database_url)
+    n_instances = count_quarantined(database) if database.is_current() else 0
+    detail = (
+        f"{n_instances} instances; `screener quarantine list` says why" if n_instances else "empty"
+    )
+    return [Check("quarantine", is_ok=True, detail=detail)]
+
+
 def _check_broker(settings: Settings) -> list[Check]:
     if not settings.broker.url:
         return [Check("broker", is_ok=True, detail="none: workers poll the database")]
@@ -230,6 +242,7 @@ SUBJECTS: Mapping[str, Callable[[Settings], list[Check]]] = {
     "tls": _check_tls,
     "disk": _check_disk,
     "database": _check_database,
+    "quarantine": _check_quarantine,
     "broker": _check_broker,
     "models": _check_models,
     "destinations": _check_destinations,

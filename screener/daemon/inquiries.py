@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from screener.audit.quarantine import (
+    QuarantinedInstance,
+    find_quarantined,
+    list_quarantined,
+    release_quarantined,
+)
 from screener.audit.queries import StudyStatus, list_studies, study_status
 from screener.audit.story import StudyStory, why
-from screener.daemon.site import open_site
+from screener.daemon.site import open_site, utc_now
 from screener.errors import WrongUse
+from screener.logs import get_log
 
 if TYPE_CHECKING:
     from screener.settings import Settings
@@ -42,3 +49,40 @@ def story_of(settings: Settings, study_instance_uid: str) -> StudyStory:
         The study is unknown.
     """
     return why(open_site(settings).database, study_instance_uid)
+
+
+def quarantined(
+    settings: Settings, study_instance_uid: str | None
+) -> tuple[QuarantinedInstance, ...]:
+    """List what is in quarantine, of one study or of all."""
+    return list_quarantined(open_site(settings).database, study_instance_uid)
+
+
+def find_in_quarantine(settings: Settings, name: str) -> tuple[QuarantinedInstance, ...]:
+    """Give what a SOP Instance UID or the beginning of a digest names in quarantine.
+
+    Raises
+    ------
+    WrongUse
+        Nothing there is named so.
+    """
+    return find_quarantined(open_site(settings).database, name)
+
+
+def release_from_quarantine(settings: Settings, name: str) -> tuple[QuarantinedInstance, ...]:
+    """Let instances take part in screenings after all.
+
+    Raises
+    ------
+    WrongUse
+        Nothing in quarantine is named so.
+    """
+    released = release_quarantined(open_site(settings).database, name, utc_now())
+    for one in released:
+        get_log().warning(
+            "instance_released",
+            sop_instance_uid=one.sop_instance_uid,
+            study_instance_uid=one.study_instance_uid,
+            reason=one.reason,
+        )
+    return released

@@ -24,6 +24,8 @@ PIXEL_DATA_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 
 #: Sequences in sequences; real CT needs four.
 MAX_DEPTH = 32
+#: Fragments of encapsulated pixels; a slice needs one, a frame of a multi-frame one each.
+MAX_FRAGMENTS = 65536
 
 #: Groups 0000 (command) and 0002 (file meta) have no place in a data set (PS3.5 7.1).
 _FIRST_DATA_SET_TAG = 0x00040000
@@ -34,8 +36,20 @@ _SEQUENCE_END = 0xFFFEE0DD
 _SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
 
 
+#: What a look at a few bytes costs of the budget: time goes by elements, not by bytes.
+_LEAST_COST_BYTES = 64
+
+
 class MalformedDataSet(ValueError):
     """The bytes are no data set, or one that costs too much to look through."""
+
+
+class TooDeeplyNested(MalformedDataSet):
+    """Sequences in sequences beyond anything honest: a parser that recurses would break."""
+
+
+class FragmentFault(ValueError):
+    """Encapsulated pixels are no list of fragments with an end (PS3.5 A.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +117,28 @@ class ElementReader:
         """Read the first `max_bytes` of a value that has a length."""
         return self._read_at(element.offset, min(element.length, max_bytes))
 
+    def check_fragments(self, pixels: Element) -> None:
+        """Walk the fragments of encapsulated pixels; their bytes are skipped unread.
+
+        Raises
+        ------
+        FragmentFault
+            One reaches beyond the end, the delimiter is missing, or there are too many.
+        """
+        position = pixels.offset
+        for _ in range(MAX_FRAGMENTS):
+            if position + 8 > self._end:
+                raise FragmentFault("the fragments have no end")
+            self._stream.seek(position)
+            group, number, length = struct.unpack("<HHL", self._stream.read(8))
+            tag = group << 16 | number
+            if tag == _SEQUENCE_END:
+                return
+            if tag != _ITEM or length == UNDEFINED_LENGTH:
+                raise FragmentFault("a fragment is no item with a length")
+            position += 8 + length
+        raise FragmentFault("there are too many fragments")
+
     def _element_header(self, *, is_explicit: bool) -> Element:
         start = self._position
         head = self._read_at(start, 8)
@@ -146,10 +182,10 @@ class ElementReader:
             else:
                 levels.append((_SEQUENCE_END, level_is_explicit and element.vr != b"UN"))
             if len(levels) > 2 * MAX_DEPTH:
-                raise MalformedDataSet("sequences are nested too deeply")
+                raise TooDeeplyNested("sequences are nested too deeply")
 
     def _read_at(self, offset: int, n_bytes: int) -> bytes:
-        self._budget_bytes -= n_bytes
+        self._budget_bytes -= max(n_bytes, _LEAST_COST_BYTES)
         if self._budget_bytes < 0:
             raise MalformedDataSet("the header is too large")
         if offset + n_bytes > self._end:

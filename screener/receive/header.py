@@ -10,9 +10,9 @@ import hashlib
 import hmac
 import re
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from screener.domain import QuarantineReason
 from screener.errors import RefusedInstance
 from screener.receive.contexts import IMPLICIT_VR_LITTLE_ENDIAN, ClassRole, role_of
 from screener.receive.elements import (
@@ -20,7 +20,9 @@ from screener.receive.elements import (
     UNDEFINED_LENGTH,
     Element,
     ElementReader,
+    FragmentFault,
     MalformedDataSet,
+    TooDeeplyNested,
 )
 from screener.receive.status import (
     CANNOT_UNDERSTAND,
@@ -46,6 +48,9 @@ _CONFORMANT_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*")
 #: character, and never dots alone.
 _ACCEPTED_UID = re.compile(r"(?=.*[0-9A-Za-z])[0-9A-Za-z._-]{1,64}")
 
+#: Photometric Interpretations of a CT (PS3.3 C.8.2.1.1.2).
+_PHOTOMETRIC = frozenset({"MONOCHROME1", "MONOCHROME2"})
+
 #: Longest value that is read, in bytes; long enough for every VR we look at (PS3.5 6.2).
 _MAX_VALUE_BYTES = 1024
 
@@ -70,23 +75,17 @@ class _Tag(NamedTuple):
     image_position: int = 0x00200032
     frame_of_reference_uid: int = 0x00200052
     samples_per_pixel: int = 0x00280002
+    photometric_interpretation: int = 0x00280004
     number_of_frames: int = 0x00280008
     rows: int = 0x00280010
     columns: int = 0x00280011
     bits_allocated: int = 0x00280100
+    bits_stored: int = 0x00280101
+    high_bit: int = 0x00280102
 
 
 _TAG = _Tag()
 _WANTED = frozenset(_TAG)
-
-
-class QuarantineReason(StrEnum):
-    """Why an instance is kept and shown but must not be decoded."""
-
-    PIXELS_TOO_SHORT = "pixels-too-short"  #: fewer bytes than rows, columns and frames ask for
-    PIXELS_TOO_LONG = "pixels-too-long"  #: more than one padding byte beyond
-    IMPOSSIBLE_SIZE = "impossible-size"  #: rows, columns or frames out of range or of another type
-    IMPOSSIBLE_PIXELS = "impossible-pixels"  #: bits or samples that no CT has
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +190,7 @@ class _Found:
     vrs: dict[int, bytes]
     pixel_bytes: int | None = None  #: of native pixels, 0 where absent; None where encapsulated
     available_pixel_bytes: int = 0
+    are_fragments_broken: bool = False  #: of encapsulated pixels
 
 
 def _collect(reader: ElementReader) -> _Found:
@@ -205,6 +205,8 @@ def _collect(reader: ElementReader) -> _Found:
                 found.vrs[element.tag] = element.vr
             elif element.tag in PIXEL_DATA_TAGS:
                 pixels = element
+    except TooDeeplyNested as error:
+        raise RefusedInstance(CANNOT_UNDERSTAND, "The data set cannot be parsed") from error
     except MalformedDataSet as error:
         # Later, per-frame items alone can pass the budget; who it is is known by then.
         if not is_identified:
@@ -212,10 +214,20 @@ def _collect(reader: ElementReader) -> _Found:
         return found
     if pixels is None:
         found.pixel_bytes = 0
-    elif pixels.length != UNDEFINED_LENGTH:
+    elif pixels.length == UNDEFINED_LENGTH:
+        found.are_fragments_broken = not _are_fragments_whole(reader, pixels)
+    else:
         found.pixel_bytes = pixels.length
         found.available_pixel_bytes = reader.end - pixels.offset
     return found
+
+
+def _are_fragments_whole(reader: ElementReader, pixels: Element) -> bool:
+    try:
+        reader.check_fragments(pixels)
+    except FragmentFault:
+        return False
+    return True
 
 
 def _header(found: _Found, command: CommandIdentity, salt: bytes) -> ReceivedHeader:
@@ -314,6 +326,8 @@ def _unsigned_short(found: _Found, tag: int) -> int | None:
 
 
 def _quarantine_reason(found: _Found) -> QuarantineReason | None:
+    if not found.values.get(_TAG.patient_id, b"").strip(b" \x00"):
+        return QuarantineReason.NO_PATIENT_ID
     rows = _unsigned_short(found, _TAG.rows)
     columns = _unsigned_short(found, _TAG.columns)
     frames_text = _text(found, _TAG.number_of_frames)
@@ -323,11 +337,25 @@ def _quarantine_reason(found: _Found) -> QuarantineReason | None:
     ):
         return QuarantineReason.IMPOSSIBLE_SIZE
     bits = _unsigned_short(found, _TAG.bits_allocated)
-    n_samples = _unsigned_short(found, _TAG.samples_per_pixel)
-    if bits not in _BITS_ALLOCATED or n_samples not in (None, 1):
+    if bits not in _BITS_ALLOCATED or not _are_cells_possible(found, bits):
         return QuarantineReason.IMPOSSIBLE_PIXELS
-    expected = (rows or 0) * (columns or 0) * (n_frames or 0) * (bits or 0) // 8
+    if found.are_fragments_broken:
+        return QuarantineReason.BROKEN_FRAGMENTS
+    expected = (rows or 0) * (columns or 0) * (n_frames or 0) * bits // 8
     return _length_fault(found, expected)
+
+
+def _are_cells_possible(found: _Found, bits_allocated: int) -> bool:
+    """Whether samples and bits are those of a CT (PS3.3 C.8.2.1.1, PS3.5 8.1.1); absent is."""
+    n_samples = _unsigned_short(found, _TAG.samples_per_pixel)
+    photometric = _text(found, _TAG.photometric_interpretation)
+    bits_stored = _unsigned_short(found, _TAG.bits_stored)
+    high_bit = _unsigned_short(found, _TAG.high_bit)
+    if n_samples not in (None, 1) or (photometric and photometric not in _PHOTOMETRIC):
+        return False
+    if bits_stored is None:
+        return True
+    return 1 <= bits_stored <= bits_allocated and high_bit in (None, bits_stored - 1)
 
 
 def _length_fault(found: _Found, expected_bytes: int) -> QuarantineReason | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from dataclasses import replace
 from datetime import UTC, date, datetime, time
@@ -250,6 +251,20 @@ def test_page_loads_nothing_and_escapes() -> None:
     assert "Given up at &lt;b&gt;" in page
     assert "://" not in page
     assert "src=" not in page
+
+
+@pytest.mark.parametrize(
+    "value", ["<script>alert(1)</script>", '"><img onerror=x>', "{{7*7}}", "=cmd()"]
+)
+def test_input_41_values_that_are_markup(value: str) -> None:
+    """A page shows what came as text; names of patients are in no table at all."""
+    study = make_ledger_study(run_state=RunState.FAILED, error=value, dead_destinations=(value,))
+    page = render_html(make_nightly(ledger=[study]))
+    assert "<script" not in page
+    assert "<img" not in page
+    assert html.escape(value, quote=False) in html.unescape(page).replace("<", "&lt;").replace(
+        ">", "&gt;"
+    )
 
 
 def test_page_of_an_empty_day() -> None:

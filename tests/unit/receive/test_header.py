@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from screener.domain import QuarantineReason
 from screener.errors import RefusedInstance
 from screener.receive.contexts import ClassRole
 from screener.receive.header import (
     CommandIdentity,
-    QuarantineReason,
     ReceivedHeader,
     parse_header,
 )
