@@ -137,7 +137,7 @@ def _named(session: Session, name: str) -> list[Instance]:
     return rows
 
 
-def _quarantined() -> Select[tuple[Instance]]:
+def _quarantined() -> Select[Instance]:
     return select(Instance).where(Instance.quarantine_reason.is_not(None))
 
 

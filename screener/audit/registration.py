@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
+    AnyRow = Row[*tuple[Any, ...]]
+
 #: SOP classes that no run reads: their late arrival must not open a study again, nor their arrival
 #: alone open one. Prefixes of PS3.6 A: presentation states, structured reports and key objects,
 #: registrations and segmentations, encapsulated documents, radiotherapy objects.
@@ -147,7 +149,7 @@ class _Registering:
 
     # ── what the tables say ──────────────────────────────────────────────────────────────────
 
-    def _study(self) -> Row[Any]:
+    def _study(self) -> AnyRow:
         """Give the locked row of the study, made where it is new; generation 0 until it opens."""
         study = self._locked_study()
         if study is not None:
@@ -158,10 +160,10 @@ class _Registering:
             raise RuntimeError("a study vanished between two statements")
         return study
 
-    def _locked_study(self) -> Row[Any] | None:
+    def _locked_study(self) -> AnyRow | None:
         return self._connection.execute(_LOCK_STUDY, self._keys).one_or_none()
 
-    def _namesake(self) -> Row[Any] | None:
+    def _namesake(self) -> AnyRow | None:
         values = {
             **self._keys,
             "sop_uid": self._instance.sop_instance_uid,
@@ -169,7 +171,7 @@ class _Registering:
         }
         return self._connection.execute(_FIND_NAMESAKE, values).first()
 
-    def _series(self) -> tuple[Row[Any] | None, bool]:
+    def _series(self) -> tuple[AnyRow | None, bool]:
         """Give the row of the series, None where it was made now; and whether it is elsewhere."""
         rows = self._connection.execute(_FIND_SERIES, self._keys).all()
         study_uid = self._instance.study_instance_uid
@@ -191,7 +193,7 @@ class _Registering:
         )
         return None, is_elsewhere
 
-    def _quarantine_reason(self, namesake: Row[Any] | None, *, is_elsewhere: bool) -> str | None:
+    def _quarantine_reason(self, namesake: AnyRow | None, *, is_elsewhere: bool) -> str | None:
         """Give what keeps the instance out of screenings, None where nothing does."""
         if self._received.quarantine_reason is not None or self._received.is_own_result:
             return self._received.quarantine_reason
@@ -201,14 +203,14 @@ class _Registering:
 
     # ── what changes ─────────────────────────────────────────────────────────────────────────
 
-    def _count_duplicate(self, study: Row[Any], namesake: Row[Any]) -> Registration:
+    def _count_duplicate(self, study: AnyRow, namesake: AnyRow) -> Registration:
         self._connection.execute(_COUNT_DUPLICATE, {"known_id": namesake.instance_id})
         if study.state is StudyState.RECEIVING and not self._received.is_own_result:
             self._study_changes["last_arrival_at"] = self._now  # the sender is still at work
             self._write_changes()
         return Registration.DUPLICATE
 
-    def _place(self, study: Row[Any]) -> tuple[int, bool]:
+    def _place(self, study: AnyRow) -> tuple[int, bool]:
         """Decide which generation the instance belongs to; open the study where it must be.
 
         Gives the generation, and whether the study is being received now.
@@ -236,8 +238,8 @@ class _Registering:
 
     def _flag(
         self,
-        study: Row[Any],
-        series: Row[Any] | None,
+        study: AnyRow,
+        series: AnyRow | None,
         quarantine_reason: str | None,
         *,
         is_conflict: bool,
@@ -264,7 +266,7 @@ class _Registering:
         if quarantine_reason is not None:
             self._tell(EventKind.INSTANCE_QUARANTINED, **which, reason=quarantine_reason)
 
-    def _count(self, series: Row[Any] | None, *, is_receiving: bool) -> None:
+    def _count(self, series: AnyRow | None, *, is_receiving: bool) -> None:
         n_before = 0 if series is None else series.n_instances
         self._series_changes |= {"n_instances": n_before + 1, "last_arrival_at": self._now}
         if is_receiving:

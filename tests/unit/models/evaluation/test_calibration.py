@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+
+from models.errors import DatasetInvalid
 from models.evaluation.calibration import (
     cross_entropy,
     fit_temperature,
@@ -9,8 +11,6 @@ from models.evaluation.calibration import (
     softmax,
 )
 from models.evaluation.operating_point import OperatingRule, choose_threshold, decide
-
-from models.errors import DatasetInvalid
 
 
 def test_expected_error_equals_hand_worked() -> None:

@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from sklearn import metrics
+
+from models.errors import DatasetInvalid
 from models.evaluation.bootstrap import (
     Resampling,
     ResamplingUnit,
@@ -15,9 +18,6 @@ from models.evaluation.classification import (
     measure_classification,
     resample_figures,
 )
-from sklearn import metrics
-
-from models.errors import DatasetInvalid
 
 BY_IMAGE = Resampling(ResamplingUnit.IMAGE, 4, 200, 0)
 

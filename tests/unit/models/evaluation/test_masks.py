@@ -4,6 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from models.datasets import read_dataset
+from models.errors import DatasetInvalid
 from models.evaluation.masks import dice, dice_over_slices, measure_masks, pool_patients
 from models.evaluation.volumes import (
     has_volumes,
@@ -12,9 +15,6 @@ from models.evaluation.volumes import (
     read_volumes,
     threshold_lungs,
 )
-
-from models.datasets import read_dataset
-from models.errors import DatasetInvalid
 from tests import dataset_factories as factories
 
 
