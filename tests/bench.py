@@ -39,6 +39,7 @@ from screener.domain import (
 )
 from screener.journey import PIPELINE, Tools
 from screener.pipeline import screen_study, write_results
+from screener.report import ReportOptions
 from screener.settings import Settings, load_settings
 from screener.version import VERSION
 
@@ -65,6 +66,7 @@ def main() -> None:
         cases = find_cases(Path(folder), console)
         print_dice(cases, settings, tools, console)
         print_speed(cases, tools, console)
+        print_results(cases, tools, console)
     console.print(f"load average {os.getloadavg()}, {os.cpu_count()} cores")
 
 
@@ -133,6 +135,41 @@ def print_speed(cases: list[Case], tools: Tools, console: Console) -> None:
         )
     console.print(table)
     console.print("The pipeline reads, decodes, segments, labels, classifies and votes.")
+
+
+#: The result set whose cost is measured.
+RESULT_SET = ReportOptions(
+    kinds=(
+        ResultKind.STRUCTURED_REPORT,
+        ResultKind.SEGMENTATION,
+        ResultKind.KEY_OBJECT_SELECTION,
+        ResultKind.OVERLAY,
+    )
+)
+
+
+def print_results(cases: list[Case], tools: Tools, console: Console) -> None:
+    """Print what the result set costs against both networks, taking turns, and its size."""
+    table = Table(title="Results (SR, SEG, KO, overlay) against networks", title_justify="left")
+    for column in ("case", "slices", "results / networks (range)", "report, kB", "whole set, MB"):
+        table.add_column(column)
+    for case in cases:
+        study, screening = screen(case, tools)
+        written, bare = take_turns(
+            lambda study=study, screening=screening: write_results(screening, study, RESULT_SET),
+            networks_alone(screening, tools),
+            lambda turns, name=case.name: track(turns, name, console=console, transient=True),
+        )
+        ratios = [w / b for w, b in zip(written, bare, strict=True)]
+        sizes = [len(one.encoded) for one in write_results(screening, study, RESULT_SET)]
+        table.add_row(
+            case.name,
+            str(len(volume_of(screening).slices)),
+            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+            f"{sizes[0] / 1e3:.0f}",
+            f"{sum(sizes) / 1e6:.1f}",
+        )
+    console.print(table)
 
 
 def take_turns(

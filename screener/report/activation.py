@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,6 +27,11 @@ _FAINTEST: Final = 0.2
 _STRONGEST: Final = 0.4
 _SHARES: Final = (0.2, 0.45, 0.7, 1.0)
 _COLOURS: Final = ((110, 0, 90), (200, 0, 130), (255, 40, 170), (255, 150, 215))
+_LEVELS: Final = 255
+_RAMP: Final = tuple(level / _LEVELS for level in range(_LEVELS + 1))
+_OPACITIES: Final = [
+    round(_LEVELS * _STRONGEST * max(level - _FAINTEST, 0.0) / (1.0 - _FAINTEST)) for level in _RAMP
+]
 #: Pixels around the lungs that may be coloured, one side.
 _MARGIN: Final = 3
 
@@ -54,15 +59,22 @@ def colour_activation(
     lungs
         Mask of the picture's size, 0 or 255.
     """
-    near = np.asarray(lungs.filter(ImageFilter.MaxFilter(2 * _MARGIN + 1))) > 0
-    inside = np.where(near, shares, 0.0)
-    alpha = _STRONGEST * np.clip((inside - _FAINTEST) / (1.0 - _FAINTEST), 0.0, 1.0)
-    grey = np.asarray(picture, np.float32)
-    for_channel = [
-        np.interp(inside, _SHARES, [colour[channel] for colour in _COLOURS]) for channel in range(3)
-    ]
-    mixed = grey + alpha[..., np.newaxis] * (np.stack(for_channel, axis=-1) - grey)
-    return Image.fromarray(np.rint(mixed).astype(np.uint8))
+    outside = np.asarray(lungs) == 0
+    for _ in range(_MARGIN):
+        outside = erode(outside)
+    levels = Image.fromarray(np.rint(np.where(outside, 0.0, shares) * _LEVELS).astype(np.uint8))
+    colours = levels.copy()
+    colours.putpalette([part for level in _RAMP for part in activation_colour(level)])
+    drawn = picture.copy()
+    drawn.paste(colours.convert("RGB"), mask=levels.point(_OPACITIES))
+    return drawn
+
+
+def erode(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Give the pixels of a mask that have only pixels of it around them; edges count as inside."""
+    padded = np.pad(mask, 1, constant_values=True)
+    rows = padded[:-2] & padded[1:-1] & padded[2:]
+    return np.asarray(rows[:, :-2] & rows[:, 1:-1] & rows[:, 2:])
 
 
 def seen_mask(shares: NDArray[np.float32], lungs: NDArray[np.bool_]) -> NDArray[np.bool_]:

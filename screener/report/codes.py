@@ -85,6 +85,7 @@ PATIENT_CLASSES: Final[dict[PatientClass, Code]] = {
 PROCESSING_SUMMARY = _dcm("111017", "CAD Processing and Findings Summary")
 SUCCEEDED_WITH_FINDINGS = _dcm("111242", "All algorithms succeeded; with findings")
 SUCCEEDED_WITHOUT_FINDINGS = _dcm("111241", "All algorithms succeeded; without findings")
+NOT_ALL_SUCCEEDED = _dcm("111243", "Not all algorithms succeeded; without findings")
 NONE_SUCCEEDED = _dcm("111245", "No algorithms succeeded; without findings")
 
 # ── what the images were like (CID 7036) ─────────────────────────────────────────────────────

@@ -128,7 +128,7 @@ def make_envelope(
     zone = _zone_of(evidence.header)
     at = run.started_at if zone is None else run.started_at.astimezone(zone)
     product = product_of(list_algorithms(screening, options))
-    sop_instance_uid = instance_uid(run, screened, kind)
+    sop_instance_uid = instance_uid(run, screened, kind, options.digest)
     series_instance_uid = result_series_uid(run, screened, kind)
     arguments = {
         "series_instance_uid": series_instance_uid,

@@ -39,7 +39,7 @@ from screener.report.wording import percent
 if TYPE_CHECKING:
     from pydicom.sr.coding import Code
 
-    from screener.domain import NotAnalysed, Screening, Volume
+    from screener.domain import Screening, Volume
     from screener.report.algorithms import Algorithm
     from screener.report.evidence import InstanceReference, StudyEvidence
     from screener.report.key_slices import AffectedSlice
@@ -85,7 +85,7 @@ def summary_group(
         tracking_identifier=_track(screening, "study summary", "Study summary"),
         algorithm_id=tree_identification(product_of(algorithms)),
         measurements=_counts(outcome) if isinstance(outcome, Decision) else None,
-        qualitative_evaluations=[*assess(outcome), *_quality(screening)],
+        qualitative_evaluations=[*assess(screening), *_quality(screening)],
     )
     _add_texts(group, codes.CONCLUSION, comments[:1])
     _add_texts(group, codes.COMMENT, comments[1:])
@@ -247,8 +247,9 @@ def _counts(decision: Decision) -> list[Measurement]:
     ]
 
 
-def assess(outcome: Decision | NotAnalysed) -> list[QualitativeEvaluation]:
+def assess(screening: Screening) -> list[QualitativeEvaluation]:
     """Say in codes whether it ran (CID 6047) and what came out."""
+    outcome = screening.outcome
     if isinstance(outcome, Decision):
         has_findings = bool(outcome.affected_slice_indices) or outcome.patient_class in {
             PatientClass.COVID_19,
@@ -261,8 +262,10 @@ def assess(outcome: Decision | NotAnalysed) -> list[QualitativeEvaluation]:
                 codes.OVERALL_ASSESSMENT, codes.PATIENT_CLASSES[outcome.patient_class]
             ),
         ]
+    # The lungs may have been found where the slices did not suffice for a vote.
+    status = codes.NONE_SUCCEEDED if screening.lungs is None else codes.NOT_ALL_SUCCEEDED
     return [
-        QualitativeEvaluation(codes.PROCESSING_SUMMARY, codes.NONE_SUCCEEDED),
+        QualitativeEvaluation(codes.PROCESSING_SUMMARY, status),
         QualitativeEvaluation(codes.OVERALL_ASSESSMENT, codes.NOT_ANALYSED),
         QualitativeEvaluation(
             codes.REASON_NOT_ANALYSED, codes.NOT_ANALYSED_REASONS[outcome.reason]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -90,3 +91,8 @@ class ReportOptions:
             raise ConfigError("report.maximum_slice_groups must be 0 or more")
         if self.n_key_slices < 1:
             raise ConfigError("report.n_key_slices must be 1 or more")
+
+    @property
+    def digest(self) -> str:
+        """sha256 over every choice: other choices give other objects, so other UIDs."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()

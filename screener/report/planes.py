@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from PIL import Image, ImageChops, ImageFilter
+from PIL import Image, ImageChops
 
 from screener.domain import LEFT_LUNG, RIGHT_LUNG
-from screener.report.activation import SEEN_FROM, activation_colour, colour_activation
+from screener.report.activation import SEEN_FROM, activation_colour, colour_activation, erode
 from screener.report.lesions import Extent
 from screener.report.palette import LUNG_COLOURS
 
@@ -150,4 +150,5 @@ def _extract_mask(mask: NDArray[np.bool_], crop: Extent, size: tuple[int, int]) 
 
 def _outline(mask: Image.Image) -> Image.Image:
     """Give the inner edge of a mask, one pixel wide."""
-    return ImageChops.subtract(mask, mask.filter(ImageFilter.MinFilter(3)))
+    inside = np.asarray(mask) > 0
+    return Image.fromarray((inside & ~erode(inside)).astype(np.uint8) * _WHITE)

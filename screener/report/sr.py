@@ -139,9 +139,13 @@ def write_document(
     ``cited`` are objects of the same run, evidence beside the instances of the source.
     """
     listed = [*evidence.instances, *cited]
+    # highdicom copies and searches the whole tree twice over, for evidence that is written anew
+    # here: half of the time that a report takes. It gets the root with its first item alone.
+    root, tree = content[0], content[0].ContentSequence
+    root.ContentSequence = ContentSequence(list(tree)[:1], is_sr=True)
     document = _CLASSES[options.report_class](
-        evidence=_inheritance(evidence, listed),
-        content=content[0],
+        evidence=[evidence.header],
+        content=root,
         is_complete=is_complete,
         is_verified=False,
         is_final=False,
@@ -151,6 +155,7 @@ def write_document(
         content_qualification=options.content_qualification.value,
         **envelope.arguments,
     )
+    document.ContentSequence = tree
     document.CurrentRequestedProcedureEvidenceSequence = _list_evidence(
         evidence.header.StudyInstanceUID, listed
     )
@@ -273,7 +278,7 @@ def append_evaluations(content: MeasurementReport, screening: Screening) -> None
         [
             *(
                 CodeContentItem(name=item.name, value=item.value, relationship_type=contains)
-                for evaluation in assess(screening.outcome)
+                for evaluation in assess(screening)
                 for item in evaluation
             ),
             TextContentItem(
@@ -282,24 +287,6 @@ def append_evaluations(content: MeasurementReport, screening: Screening) -> None
         ]
     )
     content[0].ContentSequence.append(container)
-
-
-def _inheritance(evidence: StudyEvidence, cited: list[InstanceReference]) -> list[Dataset]:
-    """Give highdicom the header to inherit from and a stub for each instance that is cited.
-
-    Its SOP class is a stand-in, so the evidence it writes from these is written anew below.
-    """
-    header = evidence.header
-    return [header, *(_stub(header.StudyInstanceUID, one) for one in cited)]
-
-
-def _stub(study_instance_uid: str, reference: InstanceReference) -> Dataset:
-    stub = Dataset()
-    stub.StudyInstanceUID = study_instance_uid
-    stub.SeriesInstanceUID = reference.series_instance_uid
-    stub.SOPClassUID = reference.sop_class_uid
-    stub.SOPInstanceUID = reference.sop_instance_uid
-    return stub
 
 
 def _list_evidence(

@@ -24,16 +24,20 @@ def derive_uid(*names: str) -> str:
     return f"2.25.{uuid5(NAMESPACE, joined).int}"
 
 
-def instance_uid(run: RunIdentity, series_instance_uid: str, kind: ResultKind) -> str:
+def instance_uid(
+    run: RunIdentity, series_instance_uid: str, kind: ResultKind, choices_digest: str
+) -> str:
     """Give the SOP Instance UID of one result object of a run.
 
-    ``series_instance_uid`` is the screened series, empty where none was selected.
+    ``series_instance_uid`` is the screened series, empty where none was selected;
+    ``choices_digest`` stands for what the site chose: a report says which objects go with it.
     """
     return derive_uid(
         "instance",
         *_equipment(run, series_instance_uid, kind),
         run.input_digest,
         str(run.version),
+        choices_digest,
     )
 
 

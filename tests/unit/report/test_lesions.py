@@ -194,6 +194,27 @@ def test_map_is_the_same_bytes_again(study: SpooledStudy) -> None:
     assert {one.kind for one in first} == set(kinds)
 
 
+def test_other_choices_give_other_uids(study: SpooledStudy) -> None:
+    """A report that cites a map is not the one that cites none, and may not be taken for it."""
+    screening = make_screening(study)
+    with_map, without = (
+        build_results(screening, study, ReportOptions(kinds=kinds))[0]
+        for kinds in ((SR, MAP), (SR,))
+    )
+    assert with_map.encoded != without.encoded
+    assert with_map.sop_instance_uid != without.sop_instance_uid
+
+
+def test_vote_that_could_not_be_held_is_no_failure_of_everything(study: SpooledStudy) -> None:
+    """The lungs were found; CID 6047 tells that from a study that nothing could read."""
+    refusal = make_refusal(study)
+    partly = replace(refusal, lungs=make_screening(study).lungs)
+    for screening, expected in ((refusal, "111245"), (partly, "111243")):
+        report = build(screening, study, SR)[SR]
+        codes = {one.ConceptCodeSequence[0].CodeValue for one in find(report, "111017")}
+        assert codes == {expected}
+
+
 def test_label_map_holds_the_mask_and_is_never_cited(study: SpooledStudy) -> None:
     """Common readers cannot parse a report that cites one; the lungs then have no segment."""
     screening = make_screening(study, patient_class=PatientClass.NORMAL)

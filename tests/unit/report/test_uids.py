@@ -41,7 +41,7 @@ def test_derive_uid_of_shifted_names_differs() -> None:
 def test_instance_uid_of_equal_runs_is_equal(run: RunIdentity) -> None:
     """The clock and the run id do not rename a result: a lost database sends no duplicates."""
     later = replace(run, run_id="other", started_at=run.started_at + timedelta(days=1))
-    assert instance_uid(run, SERIES_UID, KIND) == instance_uid(later, SERIES_UID, KIND)
+    assert instance_uid(run, SERIES_UID, KIND, "") == instance_uid(later, SERIES_UID, KIND, "")
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_instance_uid_of_equal_runs_is_equal(run: RunIdentity) -> None:
 def test_instance_uid_of_changed_run_differs(run: RunIdentity, changes: dict[str, object]) -> None:
     """Whatever decides the content renames the object."""
     changed = replace(run, **changes)  # type: ignore[arg-type]
-    assert instance_uid(run, SERIES_UID, KIND) != instance_uid(changed, SERIES_UID, KIND)
+    assert instance_uid(run, SERIES_UID, KIND, "") != instance_uid(changed, SERIES_UID, KIND, "")
 
 
 def test_instance_uid_of_other_series_and_kind_differs(run: RunIdentity) -> None:
