@@ -197,10 +197,8 @@ def test_map_is_the_same_bytes_again(study: SpooledStudy) -> None:
 def test_other_choices_give_other_uids(study: SpooledStudy) -> None:
     """A report that cites a map is not the one that cites none, and may not be taken for it."""
     screening = make_screening(study)
-    with_map, without = (
-        build_results(screening, study, ReportOptions(kinds=kinds))[0]
-        for kinds in ((SR, MAP), (SR,))
-    )
+    chosen = [ReportOptions(kinds=kinds) for kinds in ((SR, MAP), (SR,))]
+    with_map, without = (build_results(screening, study, one)[0] for one in chosen)
     assert with_map.encoded != without.encoded
     assert with_map.sop_instance_uid != without.sop_instance_uid
 

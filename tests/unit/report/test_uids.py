@@ -65,7 +65,9 @@ def test_instance_uid_of_changed_run_differs(run: RunIdentity, changes: dict[str
 
 def test_instance_uid_of_other_series_and_kind_differs(run: RunIdentity) -> None:
     """Objects of one run never share a UID."""
-    uids = {instance_uid(run, series, kind) for series in (SERIES_UID, "") for kind in ResultKind}
+    uids = {
+        instance_uid(run, series, kind, "") for series in (SERIES_UID, "") for kind in ResultKind
+    }
     assert len(uids) == 2 * len(ResultKind)
 
 
