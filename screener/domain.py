@@ -334,6 +334,7 @@ class CompletionReason(StrEnum):
 
     QUIET = "quiet-time-passed"
     EXPECTED_COUNT = "expected-count-met"
+    REQUIRED_SERIES = "required-series-present"
     HARD_CAP = "hard-cap-reached"
     FORCED = "forced-by-a-person"
 

@@ -20,6 +20,9 @@ CONFIRM_SENT = "screener.confirm_sent"
 SEAL = "screener.seal_trail"
 SWEEP = "screener.sweep"
 NIGHTLY_AUDIT = "screener.nightly_audit"
+WATCH = "screener.watch"
+EXPORT = "screener.export_trail"
+PURGE = "screener.purge"
 
 #: How long a look at the broker may take, in seconds.
 BROKER_TIMEOUT_S = 3

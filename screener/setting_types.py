@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 #: PS3.5 6.2, AE: 1 to 16 characters without control characters or backslash.
 _AE_TITLE = re.compile(r"^[ -\[\]-~]{1,16}$")
+_REQUIRED_SERIES = re.compile(r"^[A-Z]{2,16}(:[1-9]\d{0,4})?$")
 _SHA256 = re.compile(r"^([0-9a-f]{64})?$")
 
 
@@ -44,6 +45,12 @@ def _check_pin(value: str) -> str:
     return pin
 
 
+def _check_required_series(value: str) -> str:
+    if not _REQUIRED_SERIES.match(value):
+        raise ValueError('write a modality, or one with its least instances, such as "CT:30"')
+    return value
+
+
 def _check_time_of_day(value: str) -> str:
     time.fromisoformat(value)
     return value
@@ -54,6 +61,7 @@ Network = Annotated[str, AfterValidator(_check_address)]
 Sha256 = Annotated[str, AfterValidator(_check_sha256)]
 CertificatePin = Annotated[str, AfterValidator(_check_pin)]
 TimeOfDay = Annotated[str, AfterValidator(_check_time_of_day)]
+SeriesRequirement = Annotated[str, AfterValidator(_check_required_series)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 

@@ -36,8 +36,18 @@ from screener.setting_types import (
     Port,
     Seconds,
     Section,
+    SeriesRequirement,
     Sha256,
-    TimeOfDay,
+)
+from screener.upkeep_settings import (
+    AlertSettings,
+    AuditRepositorySettings,
+    AuditSettings,
+    DeliverySettings,
+    HealthSettings,
+    RetentionSettings,
+    SpoolSettings,
+    TestingSettings,
 )
 
 #: Name of the embedded audit database in the data folder.
@@ -110,19 +120,13 @@ class PeerSettings(Section):
         return self.query_host or self.addresses[0]
 
 
-class SpoolSettings(Section):
-    """Where received instances stay, and how much of the disk they may not take."""
-
-    root: Path | None = None
-    reserve_bytes: Annotated[int, Field(ge=0)] = 5 * 1024**3
-
-
 class CompletionSettings(Section):
     """When a study is thought complete (design 3.2)."""
 
     series_quiet_s: Seconds = 60.0
     study_quiet_s: Seconds = 600.0
     hard_cap_s: Seconds = 5400.0
+    required_series: tuple[SeriesRequirement, ...] = ()
 
 
 class DatabaseSettings(Section):
@@ -148,6 +152,7 @@ class WorkerSettings(Section):
     first_retry_s: Seconds = 5.0
     retry_cap_s: Seconds = 300.0
     ring_again_s: Seconds = 2.0
+    drain_s: Seconds = 60.0
 
 
 class ModelSettings(Section):
@@ -201,32 +206,12 @@ class ReportSettings(Section):
     charset: Literal["utf8", "source"] = "utf8"
 
 
-class DeliverySettings(Section):
-    """How long a destination may be away."""
-
-    lease_s: Seconds = 120.0
-    first_retry_s: Seconds = 10.0
-    retry_cap_s: Seconds = 900.0
-    give_up_after_s: Seconds = 7 * 86400.0
-    most_denials: Annotated[int, Field(ge=1)] = 3
-
-
-class AuditSettings(Section):
-    """The event chain and the nightly audit."""
-
-    key_file: Path | None = None
-    checkpoint_file: Path | None = None
-    seal_every_s: Seconds = 5.0
-    nightly_at_utc: TimeOfDay = "02:30"
-    pacs: str = ""
-    report_dir: Path | None = None
-
-
 class LogSettings(Section):
     """Logs go to standard error: JSON for machines, lines for a terminal."""
 
     format: Literal["json", "terminal", "auto"] = "auto"
     level: Literal["debug", "info", "warning", "error"] = "info"
+    uids: Literal["plain", "hashed"] = "plain"
 
 
 class Settings(BaseSettings):
@@ -251,7 +236,12 @@ class Settings(BaseSettings):
     destinations: tuple[AnyDestination, ...] = ()
     delivery: DeliverySettings = DeliverySettings()
     audit: AuditSettings = AuditSettings()
+    retention: RetentionSettings = RetentionSettings()
+    audit_repository: AuditRepositorySettings = AuditRepositorySettings()
+    alerts: AlertSettings = AlertSettings()
+    health: HealthSettings = HealthSettings()
     log: LogSettings = LogSettings()
+    testing: TestingSettings = TestingSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -1,3 +1,35 @@
 """Fixtures that every test may ask for by name."""
 
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from screener.audit.database import Database
+from screener.settings import SQLITE_FILE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 pytest_plugins = ["tests.integration.databases", "tests.integration.brokers"]
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Migrate an empty database once; the tests start from copies of it."""
+    path = tmp_path_factory.mktemp("template") / "audit.sqlite3"
+    template = Database(f"sqlite:///{path}")
+    template.upgrade()
+    template.dispose()
+    return path
+
+
+@pytest.fixture
+def node_folder(tmp_path: Path, migrated_file: Path) -> Path:
+    """Give the data folder of a node whose database is there already."""
+    folder = tmp_path / "node"
+    folder.mkdir()
+    shutil.copyfile(migrated_file, folder / SQLITE_FILE)
+    return folder

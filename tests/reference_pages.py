@@ -14,8 +14,10 @@ import typer.main
 from pydantic import BaseModel
 
 from screener.audit.events import PAYLOAD_KEYS, EventKind
+from screener.audit.vocabulary import WORDING, Direction
 from screener.cli import app
 from screener.conformance import ALLOWANCES
+from screener.daemon.metrics import METRICS
 from screener.deliver.archive import WEB_TRANSACTIONS
 from screener.deliver.web_errors import STATUSES
 from screener.destinations import PROTOCOLS
@@ -44,6 +46,13 @@ has no value until you give one; the value shown is an example."""
 CLI_INTRODUCTION = """\
 `screener [--settings FILE] COMMAND`. Results go to standard output, logs and notes to standard
 error. `--json` prints one JSON document instead of text."""
+
+METRICS_INTRODUCTION = """\
+`screener serve` answers by HTTP where `[health]` has a port, on loopback unless it names another
+host; with single processes `screener health` does. `/healthz`: 200 while the process answers.
+`/readyz`: 200 while the database can be read, the books were counted in the last three minutes and
+are balanced, a listener runs here and the disk is above its reserve; else 503 and the reason.
+`/metrics`: the numbers below as Prometheus text. No answer names a study or a patient."""
 
 #: `[node]`, `[[peers]]`, and the same behind the `#` that switches them off.
 _TABLE_LINE = re.compile(r"^#?\[{1,2}([\w.]+)\]{1,2}$")
@@ -298,7 +307,34 @@ def conformance_page() -> str:
 def events_page() -> str:
     """Give docs/reference/audit-events.md with the table of what each event may say."""
     rows = ((f"`{kind}`", _keys(PAYLOAD_KEYS[kind])) for kind in EventKind)
-    return _filled(REFERENCE / "audit-events.md", {"keys": _table(("event", "may say"), rows)})
+    return _filled(
+        REFERENCE / "audit-events.md",
+        {
+            "vocabulary": _table(
+                ("event", "code and message", "action", "outcome", "between"),
+                (_wording_row(kind) for kind in EventKind),
+            ),
+            "keys": _table(("event", "may say"), rows),
+        },
+    )
+
+
+def _wording_row(kind: EventKind) -> tuple[str, ...]:
+    said = WORDING[kind]
+    return (
+        f"`{kind}`",
+        f"`{said.message.code}` {said.message.meaning}",
+        said.action.value,
+        str(said.outcome.value),
+        _BETWEEN[said.direction],
+    )
+
+
+_BETWEEN = {
+    Direction.ALONE: "the node alone",
+    Direction.INCOMING: "the sender and the node",
+    Direction.OUTGOING: "the node and the destination",
+}
 
 
 def _as_code(pattern: str) -> str:
@@ -333,7 +369,22 @@ def _filled(path: Path, tables: dict[str, list[str]]) -> str:
     return text
 
 
+def metrics_page() -> str:
+    """Give docs/reference/metrics.md."""
+    rows = ((f"`{m.name}`", ", ".join(m.labels) or "none", m.meaning) for m in METRICS)
+    lines = [
+        "# Health and metrics",
+        WRITTEN_BY,
+        "",
+        METRICS_INTRODUCTION,
+        "",
+        *_table(("metric", "labels", "meaning"), rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
 PAGES = {
+    REFERENCE / "metrics.md": metrics_page,
     REFERENCE / "settings.md": settings_page,
     REFERENCE / "cli.md": cli_page,
     REFERENCE / "conformance.md": conformance_page,

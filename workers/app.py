@@ -6,13 +6,18 @@ from datetime import time
 
 from celery.schedules import crontab
 
+from screener.daemon.purging import PURGE_EVERY_S
+from screener.daemon.watching import COUNT_EVERY_S
 from screener.enqueue import (
     CONFIRM_SENT,
+    EXPORT,
     NIGHTLY_AUDIT,
+    PURGE,
     QUEUE_DELIVER,
     QUEUE_SWEEP,
     SEAL,
     SWEEP,
+    WATCH,
     make_celery_app,
 )
 from screener.settings import Settings, load_settings
@@ -27,6 +32,9 @@ def beat_schedule(settings: Settings) -> dict[str, dict[str, object]]:
     return {
         "sweep": _every(settings.workers.sweep_s, SWEEP, QUEUE_SWEEP),
         "seal": _every(settings.audit.seal_every_s, SEAL, QUEUE_SWEEP),
+        "watch": _every(COUNT_EVERY_S, WATCH, QUEUE_SWEEP),
+        "export": _every(settings.audit_repository.every_s, EXPORT, QUEUE_DELIVER),
+        "purge": _every(PURGE_EVERY_S, PURGE, QUEUE_DELIVER),
         "confirm": _every(settings.delivery.first_retry_s, CONFIRM_SENT, QUEUE_DELIVER),
         "nightly-audit": {
             "task": NIGHTLY_AUDIT,

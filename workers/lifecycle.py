@@ -10,8 +10,9 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from screener.daemon.site import Site, open_site
+from screener.daemon.site_logs import set_up_site_logs
 from screener.daemon.tools import open_tools
-from screener.logs import set_up_logs
+from screener.logs import keep_texts_out
 from screener.settings import load_settings
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 def process_site() -> Site:
     """Open settings and database of this process."""
     settings = load_settings()
-    set_up_logs(settings.log)
+    set_up_site_logs(settings)
+    keep_texts_out()
     return open_site(settings)
 
 

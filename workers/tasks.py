@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from screener.daemon.deliveries import confirm_sent, deliver
 from screener.daemon.execution import execute_next_run
+from screener.daemon.exporting import export_trail
 from screener.daemon.nightly import run_nightly_if_due
+from screener.daemon.purging import purge_by_rule
 from screener.daemon.sealing import seal_trail
 from screener.daemon.sweep import sweep
+from screener.daemon.watching import watch
 from screener.enqueue import (
     CONFIRM_SENT,
     DELIVER_RESULTS,
+    EXPORT,
     NIGHTLY_AUDIT,
+    PURGE,
     SCREEN_RUN,
     SEAL,
     SWEEP,
+    WATCH,
 )
 from workers.app import app
 from workers.lifecycle import process_site, process_tools
@@ -54,3 +60,21 @@ def sweep_once() -> None:
 def nightly_audit() -> None:
     """Account for yesterday, once, whoever asks first."""
     run_nightly_if_due(process_site())
+
+
+@app.task(name=WATCH)  # type: ignore[untyped-decorator]
+def count_and_watch() -> None:
+    """Count the books and settle the alerts."""
+    watch(process_site())
+
+
+@app.task(name=EXPORT)  # type: ignore[untyped-decorator]
+def export_sealed_events() -> None:
+    """Send the sealed events to the audit record repository."""
+    export_trail(process_site())
+
+
+@app.task(name=PURGE)  # type: ignore[untyped-decorator]
+def purge_files() -> None:
+    """Delete the files that the rules of retention let go."""
+    purge_by_rule(process_site())

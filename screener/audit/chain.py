@@ -4,7 +4,8 @@ Writers of events do not wait for each other: a sealer, one at a time, numbers w
 and links it: ``chain_hash = HMAC(key, previous chain_hash ‖ canonical [sequence, seal])`` with
 ``seal = HMAC(key, canonical [event id, digest])``. Checkpoints (count, head, time, MAC) go to a
 file outside the database, so that a chain cut off at its end is noticed too. The key lies outside
-as well. What cannot be noticed: rows that vanish before the sealer saw them, some seconds at most.
+as well. Rows that vanish before the sealer saw them are missed by their number alone: each
+transaction counts the events that it writes (ADR 0023).
 """
 
 from __future__ import annotations

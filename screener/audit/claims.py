@@ -170,6 +170,36 @@ def fail_run(
         return run.state
 
 
+def return_run(database: Database, claim: ClaimedRun, now: datetime) -> None:
+    """Put a run back into the queue because its worker is told to stop; no attempt is counted.
+
+    Raises
+    ------
+    LostClaim
+        Another holds the run now, or it has ended.
+    """
+    statement = (
+        update(Run)
+        .where(is_mine(claim))
+        .values(
+            state=RunState.QUEUED,
+            attempts_forgiven=Run.attempts_forgiven + 1,
+            not_before_at=now,
+            rung_at=None,
+            lease_owner=None,
+            lease_expires_at=None,
+        )
+        .returning(Run)
+        .execution_options(synchronize_session=False)
+    )
+    with database.begin() as session:
+        lock_study(session, claim.study_instance_uid)
+        run = session.scalars(statement).one_or_none()
+        if run is None:
+            raise lost(claim)
+        _tell(session, run, EventKind.RUN_RETURNED, now, {"owner": claim.owner})
+
+
 def expire_leases(database: Database, now: datetime, policy: RetryPolicy) -> tuple[str, ...]:
     """End the attempts of workers that went silent; give the runs it happened to."""
     expired = (Run.state == RunState.RUNNING) & (Run.lease_expires_at <= now)

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Engine, create_engine, event, make_url, text, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import (
@@ -31,12 +31,13 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.orm import Session
 
+from screener.audit.upkeep_tables import TrailCount
 from screener.errors import ConfigError, DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from sqlalchemy import Connection, CursorResult
+    from sqlalchemy import Connection
 
     from screener.audit.tables import Row
 
@@ -49,6 +50,8 @@ MIGRATION_LOCK = 0x5C2EE4E2
 
 _UNAVAILABLE = (OperationalError, InterfaceError, InternalError, PoolTimeoutError)
 _BEGIN_OPTION = "screener_begin"
+#: Under this key a session counts the events that it is about to write.
+N_EVENTS = "n_events"
 
 
 class Database:
@@ -98,6 +101,7 @@ class Database:
             session.begin(),
         ):
             yield session
+            _count_events(session)
 
     def upgrade(self) -> None:
         """Bring the schema to the newest version; safe in several processes at once.
@@ -147,6 +151,14 @@ class Database:
                 f"database.url: the schema is at revision {', '.join(sorted(unknown))}, which this "
                 "version does not know; install the newer screener again or restore a backup"
             )
+
+
+def _count_events(session: Session) -> None:
+    # Last before the commit: whoever waits for this row holds all others it needs.
+    n_events = session.info.pop(N_EVENTS, 0)
+    if n_events:
+        grown = TrailCount.n_written + n_events
+        session.execute(update(TrailCount).values(n_written=grown))
 
 
 def _parse_url(url: str) -> URL:
@@ -247,5 +259,6 @@ def insert_if_absent(session: Session, table: type[Row], values: Mapping[str, An
     dialect = session.get_bind().dialect.name
     insert = sqlite_insert if dialect == "sqlite" else postgresql_insert
     statement = insert(table).values(**values).on_conflict_do_nothing()
-    result = cast("CursorResult[Any]", session.execute(statement))
-    return result.rowcount == 1
+    # Not the row count: a key that the database makes changes what the driver says there.
+    key = next(iter(table.__table__.primary_key))
+    return session.execute(statement.returning(key)).first() is not None

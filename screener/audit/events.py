@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from screener.audit.database import N_EVENTS
 from screener.audit.plain import to_plain
 from screener.audit.tables import Event
 from screener.facts import (
@@ -70,6 +71,7 @@ class EventKind(StrEnum):
     RUN_POSTPONED = "run_postponed"
     RUN_FAILED = "run_failed"  #: 110113 Security Alert: a study may go unread
     RUN_LEASE_EXPIRED = "run_lease_expired"
+    RUN_RETURNED = "run_returned"
     RUN_SUPERSEDED = "run_superseded"
     RUN_REVIVED = "run_revived"
     DELIVERY_STARTED = "delivery_started"  #: 110102 Begin Transferring DICOM Instances
@@ -84,6 +86,10 @@ class EventKind(StrEnum):
     DAY_AUDITED = "day_audited"  #: 110101 Audit Log Used
     CHAIN_VERIFIED = "chain_verified"  #: 110101 Audit Log Used
     CHAIN_BROKEN = "chain_broken"  #: 110113 Security Alert
+    ALERT_RAISED = "alert_raised"  #: 110113 Security Alert
+    ALERT_RESOLVED = "alert_resolved"  #: 110113 Security Alert
+    INSTANCES_PURGED = "instances_purged"  #: 110105 DICOM Study Deleted
+    RESULTS_PURGED = "results_purged"  #: 110105 DICOM Study Deleted
 
 
 #: Facts of the pipeline and the events they become.
@@ -161,6 +167,7 @@ PAYLOAD_KEYS: Mapping[EventKind, frozenset[str]] = {
     EventKind.RUN_POSTPONED: frozenset({"attempt", "detail", "delay_s"}),
     EventKind.RUN_FAILED: frozenset({"attempt", "detail"}),
     EventKind.RUN_LEASE_EXPIRED: frozenset({"attempt", "owner"}),
+    EventKind.RUN_RETURNED: frozenset({"attempt", "owner"}),
     EventKind.RUN_SUPERSEDED: frozenset({"by_run_id"}),
     EventKind.RUN_REVIVED: frozenset({"attempt"}),
     EventKind.DELIVERY_STARTED: _DELIVERY,
@@ -176,6 +183,10 @@ PAYLOAD_KEYS: Mapping[EventKind, frozenset[str]] = {
     EventKind.DAY_AUDITED: frozenset({"day", "is_clean", "content_digest"}),
     EventKind.CHAIN_VERIFIED: frozenset({"n_events", "n_checkpoints"}),
     EventKind.CHAIN_BROKEN: frozenset({"n_events", "n_checkpoints", "findings"}),
+    EventKind.ALERT_RAISED: frozenset({"alert", "subject", "detail"}),
+    EventKind.ALERT_RESOLVED: frozenset({"alert", "subject", "seconds"}),
+    EventKind.INSTANCES_PURGED: frozenset({"rule", "n_instances", "n_bytes"}),
+    EventKind.RESULTS_PURGED: frozenset({"rule", "n_objects", "n_bytes"}),
     # The fields of a fact are its allow-list: facts are defined, and reviewed, in `screener.facts`.
     **{
         kind: frozenset(field.name for field in fields(fact)) for fact, kind in KIND_OF_FACT.items()
@@ -219,6 +230,7 @@ def append_event(
         raise ValueError(f"{kind.value} may not say {', '.join(sorted(unknown))}")
     text = canonical_json(_shortened(content))
     digest = event_digest(kind.value, now, study_instance_uid, run_id, text)
+    session.info[N_EVENTS] = session.info.get(N_EVENTS, 0) + 1
     session.add(
         Event(
             kind=kind.value,

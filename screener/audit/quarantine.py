@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 #: Shortest beginning of a content digest that names an instance.
 LEAST_DIGEST_LENGTH = 8
 
+#: What was purged is there no more, to be looked at or released.
+_IN_QUARANTINE = Instance.quarantine_reason.is_not(None) & Instance.purged_at.is_(None)
+
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedInstance:
@@ -59,7 +62,7 @@ def list_quarantined(
 
 def count_quarantined(database: Database) -> int:
     """Give how many instances are in quarantine."""
-    statement = select(func.count()).where(Instance.quarantine_reason.is_not(None))
+    statement = select(func.count()).where(_IN_QUARANTINE)
     with database.session() as session:
         return session.scalar(statement) or 0
 
@@ -138,7 +141,7 @@ def _named(session: Session, name: str) -> list[Instance]:
 
 
 def _quarantined() -> Select[Instance]:
-    return select(Instance).where(Instance.quarantine_reason.is_not(None))
+    return select(Instance).where(_IN_QUARANTINE)
 
 
 def _described(row: Instance) -> QuarantinedInstance:

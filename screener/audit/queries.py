@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from screener.audit.tables import Delivery, Instance, Run, Series, Study
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
     from sqlalchemy.orm import Session
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Studies listed at once without a wish.
 DEFAULT_LIMIT = 200
+#: UIDs read at once.
+UIDS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,13 @@ def list_studies(
     )
     with database.session() as session:
         return tuple(_status(session, study) for study in session.scalars(statement).all())
+
+
+def every_study_uid(database: Database) -> Iterator[str]:
+    """Give the UIDs of all studies, in parts, newest first."""
+    statement = select(Study.study_instance_uid).order_by(Study.last_arrival_at.desc())
+    with database.session() as session:
+        yield from session.scalars(statement.execution_options(yield_per=UIDS_AT_ONCE))
 
 
 def run_status(database: Database, run_id: str) -> RunStatus | None:

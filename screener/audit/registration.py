@@ -64,7 +64,8 @@ _INSERT_INSTANCE = insert(_INSTANCES)
 _COUNT_DUPLICATE = (
     update(_INSTANCES)
     .where(_INSTANCES.c.instance_id == bindparam("known_id"))
-    .values(n_duplicates=_INSTANCES.c.n_duplicates + 1)
+    # A file that was purged is here again.
+    .values(n_duplicates=_INSTANCES.c.n_duplicates + 1, purged_at=None)
 )
 #: An instance of the same UIDs: the one with the same content, if there is one.
 _FIND_NAMESAKE = (

@@ -102,6 +102,7 @@ def finish_run(
         run = session.get_one(Run, claim.run_id)
         supersede(session, run, REPORTED, now)
         delivery_ids = tuple(_add_deliveries(session, run, results, now))
+        run.n_deliveries = len(delivery_ids)
         _add_events(session, claim, results, now)
         return delivery_ids
 

@@ -199,6 +199,7 @@ class Instance(Row):
     is_non_conformant: Mapped[bool]
     is_own_result: Mapped[bool]
     quarantine_reason: Mapped[str | None]
+    purged_at: Mapped[datetime | None]  #: the file is gone by rule; the row stays
 
 
 # ── runs and their results ───────────────────────────────────────────────────────────────────
@@ -255,6 +256,7 @@ class Run(Row):
     selected_series_instance_uid: Mapped[str | None]
     #: Decision or NotAnalysed, ranking, geometry, defects, seconds by step: as plain JSON.
     evidence: Mapped[dict[str, Any] | None]
+    n_deliveries: Mapped[int | None]  #: destinations it was reported for; None before
 
 
 class SliceResult(Row):
@@ -287,6 +289,7 @@ class ResultObjectRow(Row):
     digest: Mapped[str]
     n_bytes: Mapped[int] = mapped_column(BigInteger)
     variant_of: Mapped[str | None]  #: the report that it stands for in another SOP class
+    purged_at: Mapped[datetime | None]
 
 
 class Model(Row):

@@ -22,6 +22,7 @@ from screener.audit.chain import (
 )
 from screener.audit.events import event_digest
 from screener.audit.tables import Checkpoint, Event
+from screener.audit.upkeep_tables import TrailCount
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,6 +47,9 @@ class FindingKind(StrEnum):
     REWRITTEN = "rewritten"  #: the chain at a checkpoint is not the one that was signed
     FORGED_CHECKPOINT = "forged-checkpoint"  #: a checkpoint is not signed with our key
     LOST_CHECKPOINTS = "lost-checkpoints"  #: the database knows of checkpoints the file lacks
+    VANISHED = (
+        "vanished"  #: more events were written than there are: deleted before they were sealed
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +108,51 @@ def verify_chain(database: Database, key: bytes, checkpoint_path: Path) -> Chain
             walk.visit(event)
             session.expunge(event)
         unsealed = _check_unsealed(session)
-        n_unsealed = session.scalar(
-            select(func.count()).select_from(Event).where(Event.sequence.is_(None))
-        )
+        counts = _count_trail(session)
         pointer = session.get(Checkpoint, 1)
         n_promised = pointer.n_events if pointer else 0
     found = [*walk.findings, *unsealed]
     found += _check_checkpoints(key, checkpoints, walk)
     found += _check_pointer(checkpoints, n_promised)
-    return ChainReport(walk.n_events, n_unsealed or 0, len(checkpoints), tuple(_merged(found)))
+    found += _check_count(counts, max((one.n_events for one in checkpoints), default=0))
+    return ChainReport(walk.n_events, counts.n_unsealed, len(checkpoints), tuple(_merged(found)))
+
+
+def count_vanished(database: Database) -> int:
+    """Give how many events were written and are neither sealed nor waiting; quick, without a walk.
+
+    Raises
+    ------
+    DatabaseUnavailable
+        The database cannot be read.
+    """
+    with database.session() as session:
+        return _count_trail(session).n_vanished(0)
+
+
+@dataclass(frozen=True, slots=True)
+class _TrailCounts:
+    """How many events there should be and are, at one moment."""
+
+    n_written: int
+    n_unsealed: int
+    last_sequence: int
+
+    def n_vanished(self, n_signed: int) -> int:
+        """Give how many are missing beside those that the chain itself misses."""
+        return max(0, self.n_written - max(self.last_sequence, n_signed) - self.n_unsealed)
+
+
+def _count_trail(session: Session) -> _TrailCounts:
+    n_unsealed = select(func.count()).select_from(Event).where(Event.sequence.is_(None))
+    # one statement, so that PostgreSQL answers all three from one snapshot
+    statement = select(
+        TrailCount.n_written,
+        n_unsealed.scalar_subquery(),
+        select(func.max(Event.sequence)).scalar_subquery(),
+    )
+    n_written, waiting, last = session.execute(statement).one()
+    return _TrailCounts(n_written, waiting, last or 0)
 
 
 @dataclass(slots=True)
@@ -208,6 +248,18 @@ def _check_pointer(checkpoints: Sequence[CheckpointLine], n_promised: int) -> li
         return []
     detail = f"the database knows a checkpoint over {n_promised} events, the file ends at {n_known}"
     return [ChainFinding(FindingKind.LOST_CHECKPOINTS, n_known + 1, n_promised, detail)]
+
+
+def _check_count(counts: _TrailCounts, n_signed: int) -> list[ChainFinding]:
+    n_vanished = counts.n_vanished(n_signed)
+    if not n_vanished:
+        return []
+    detail = (
+        f"{counts.n_written} events were written, {n_vanished} of them were deleted before they "
+        "were sealed"
+    )
+    first = counts.last_sequence + 1
+    return [ChainFinding(FindingKind.VANISHED, first, first + n_vanished - 1, detail)]
 
 
 def _merged(findings: Iterable[ChainFinding]) -> list[ChainFinding]:

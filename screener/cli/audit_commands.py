@@ -10,7 +10,6 @@ import typer
 
 from screener.cli.output import EXIT_DONE, EXIT_FAILED, print_json, print_table, print_text
 from screener.errors import WrongUse
-from screener.logs import set_up_logs
 from screener.settings import Settings, load_settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -73,6 +72,39 @@ def verify(as_json: AsJson = False) -> int:
     return EXIT_DONE if report.is_intact else EXIT_FAILED
 
 
+@audit_app.command("export")
+def export(
+    out: Annotated[
+        Path | None, typer.Option(help="Write to this file instead of sending.", show_default=False)
+    ] = None,
+    first: Annotated[int, typer.Option("--from", min=1, help="Number of the first event.")] = 1,
+    last: Annotated[
+        int | None, typer.Option("--to", min=1, help="Number of the last event; all without.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send the trail to the audit record repository, or write it, as DICOM audit messages.
+
+    Sending goes on where the last time ended; the node does the same by itself. A file gets one
+    message a line, any range, again and again.
+
+    Example: `screener audit export` or `screener audit export --out trail.xml --from 1000`
+    """
+    from screener.daemon.exporting import export_now, write_trail
+
+    settings = _settings()
+    if out is None:
+        if first != 1 or last is not None:
+            raise WrongUse("--from and --to choose what is written to a file; give --out too")
+        n_events = export_now(settings)
+    else:
+        n_events = write_trail(settings, out, first, last)
+    if as_json:
+        print_json({"n_events": n_events, "file": out})
+    else:
+        print_text(f"{n_events} events {'sent' if out is None else f'written to {out}'}.")
+
+
 def _day(text: str) -> date:
     if not text:
         return (datetime.now(UTC) - timedelta(days=1)).date()
@@ -83,6 +115,8 @@ def _day(text: str) -> date:
 
 
 def _settings() -> Settings:
+    from screener.daemon.site_logs import set_up_site_logs
+
     settings = load_settings()
-    set_up_logs(settings.log)
+    set_up_site_logs(settings)
     return settings

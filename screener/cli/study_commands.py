@@ -19,7 +19,6 @@ from screener.cli.output import (
 )
 from screener.cli.tables import STATUS_COLUMNS, result_of, status_row
 from screener.domain import RunState
-from screener.logs import set_up_logs
 from screener.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ StudyUid = Annotated[str, typer.Argument(help="Study Instance UID.", show_defaul
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this file to the application."""
-    for function in (screen, reprocess, retry, status, why, demo):
+    for function in (screen, complete, reprocess, retry, status, why, demo):
         app.command()(function)
 
 
@@ -60,6 +59,20 @@ def screen(
         for one in screenings:
             print_text(one.text())
     return _exit_code(screenings)
+
+
+def complete(study_uid: StudyUid, as_json: AsJson = False) -> None:
+    """Screen a study now that is still being received: a person says that it is complete.
+
+    Example: `screener complete 1.2.826.0.1.3680043.8.498.1`
+    """
+    from screener.daemon.reprocess import complete_now
+
+    run_id = complete_now(_settings(), study_uid)
+    if as_json:
+        print_json({"run_id": run_id, "study_instance_uid": study_uid})
+    else:
+        print_text(f"Complete, forced by a person. Run {run_id} waits for a worker.")
 
 
 def reprocess(
@@ -187,6 +200,8 @@ def _exit_code(screenings: list[LocalScreening]) -> int:
 
 
 def _settings() -> Settings:
+    from screener.daemon.site_logs import set_up_site_logs
+
     settings = load_settings()
-    set_up_logs(settings.log)
+    set_up_site_logs(settings)
     return settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from screener.audit.alerts import AlertStatus
     from screener.audit.queries import RunStatus, StudyStatus
 
 STATUS_COLUMNS = (
@@ -16,6 +17,15 @@ STATUS_COLUMNS = (
     "deliveries",
     "last arrival (UTC)",
 )
+
+ALERT_COLUMNS = ("alert", "about", "detail", "since (UTC)", "until (UTC)")
+
+
+def alert_row(alert: AlertStatus) -> tuple[object, ...]:
+    """Give one alert as a row of `ALERT_COLUMNS`."""
+    until = f"{alert.resolved_at:%Y-%m-%d %H:%M:%S}" if alert.resolved_at else "open"
+    since = f"{alert.raised_at:%Y-%m-%d %H:%M:%S}"
+    return (alert.kind, alert.subject, alert.detail, since, until)
 
 
 def status_row(study: StudyStatus) -> tuple[object, ...]:

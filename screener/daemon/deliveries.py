@@ -21,6 +21,7 @@ from screener.audit.deliveries import (
     retry_delivery,
 )
 from screener.daemon.commitments import ARRIVED, ask_to_commit, delivery_policy
+from screener.daemon.fail_points import FailPoint
 from screener.daemon.site import Site, archive_of, open_site, utc_now
 from screener.daemon.variants import offer_variants
 from screener.deliver.scu import DeliverableObject, InstanceStatus, Outcome
@@ -116,6 +117,7 @@ def _send(site: Site, claim: ClaimedDelivery) -> None:
         if one.last_outcome != Outcome.REPLACED
     ]
     send = archive_of(site.settings, entry).store
+    site.fail_points.reach(FailPoint.BEFORE_SEND)
     try:
         answers = offer_variants(site, claim, objects, send(objects), send)
     except DestinationUnavailable as error:
@@ -127,6 +129,7 @@ def _send(site: Site, claim: ClaimedDelivery) -> None:
         _warn("delivery_stopped", claim, str(error))
         fail_delivery(site.database, claim, str(error), utc_now())
         return
+    site.fail_points.reach(FailPoint.AFTER_SEND)
     _judge(site, entry, claim, answers)
 
 
@@ -154,6 +157,7 @@ def _judge(
         )
         return
     finish_delivery(site.database, claim, statuses, utc_now())
+    site.fail_points.reach(FailPoint.AFTER_SENT)
     get_log().info("results_sent", destination=claim.destination, run_id=claim.run_id)
     _confirm_next(site, entry)
 

@@ -16,15 +16,18 @@ from screener.audit.claims import (
     fail_run,
     heartbeat,
     load_inputs,
+    return_run,
 )
 from screener.audit.events import PendingEvent, event_of
 from screener.audit.results import RunResults, finish_run
-from screener.daemon.lease import kept_alive
+from screener.daemon.fail_points import FailPoint
+from screener.daemon.lease import ended_in_time, kept_alive
 from screener.daemon.result_store import store_results
 from screener.daemon.site import Site, open_site, utc_now
 from screener.daemon.tools import open_tools, report_options, result_digest
 from screener.domain import Recipient
 from screener.errors import LostClaim, ScreenerError, Transient
+from screener.facts import LungsSegmented
 from screener.journey import PIPELINE
 from screener.logs import get_log, where_raised
 from screener.pipeline import screen_study, write_results
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     import threading
 
     from screener.domain import RunIdentity
+    from screener.facts import Fact
     from screener.journey import Tools
     from screener.settings import Settings
 
@@ -44,7 +48,7 @@ def work(settings: Settings, stop: threading.Event) -> None:
     tools = open_tools(settings)
     while not stop.is_set():
         try:
-            did_work = execute_next_run(site, tools)
+            did_work = execute_next_run(site, tools, stop)
         except Transient as error:
             get_log().warning("worker_waits", reason=type(error).__name__)
             did_work = False
@@ -52,11 +56,17 @@ def work(settings: Settings, stop: threading.Event) -> None:
             stop.wait(settings.workers.poll_s)
 
 
-def execute_next_run(site: Site, tools: Tools) -> bool:
+def execute_next_run(site: Site, tools: Tools, stop: threading.Event | None = None) -> bool:
     """Work on the most urgent run that waits; say whether there was one.
 
     Whoever rang: a ring says that there is something to do, the database says what, so that a
     STAT study never waits behind a routine one whose ring came first.
+
+    Parameters
+    ----------
+    stop
+        Set when the process is to end: a run that then takes longer than `workers.drain_s` goes
+        back to the queue, and the process ends with it.
     """
     lease_s = site.settings.workers.lease_s
     claim = claim_run(site.database, None, site.owner, lease_s, utc_now())
@@ -68,11 +78,17 @@ def execute_next_run(site: Site, tools: Tools) -> bool:
         attempt=claim.attempt,
         study_instance_uid=claim.study_instance_uid,
     )
+    site.fail_points.reach(FailPoint.AFTER_CLAIM)
 
     def extend() -> None:
         heartbeat(site.database, claim, lease_s, utc_now())
 
-    with kept_alive(extend, lease_s):
+    def hand_back() -> None:
+        return_run(site.database, claim, utc_now())
+        get_log().warning("run_returned", run_id=claim.run_id, reason="the node stops")
+
+    drain_s = site.settings.workers.drain_s
+    with kept_alive(extend, lease_s), ended_in_time(stop, drain_s, hand_back):
         _work_on(site, tools, claim)
     return True
 
@@ -105,11 +121,20 @@ def _screen(site: Site, tools: Tools, claim: ClaimedRun) -> tuple[str, ...]:
     study = load_inputs(site.database, claim)
     run = _identity(settings, tools, claim)
     events: list[PendingEvent] = []
-    screening = screen_study(
-        study, run, tools, lambda fact: events.append(event_of(fact, utc_now()))
-    )
+    reach = site.fail_points.reach
+
+    def record(fact: Fact) -> None:
+        events.append(event_of(fact, utc_now()))
+        if isinstance(fact, LungsSegmented):
+            reach(FailPoint.MID_RUN)
+
+    screening = screen_study(study, run, tools, record)
+    reach(FailPoint.BEFORE_REPORT)
     results = write_results(screening, study, report_options(settings))
-    stored = store_results(settings.results_path, screening, results)
+    stored = store_results(
+        settings.results_path, screening, results, lambda: reach(FailPoint.MID_RESULTS)
+    )
+    reach(FailPoint.AFTER_RESULTS)
     recipients = tuple(Recipient(entry.name, entry.kinds) for entry in settings.destinations)
     delivery_ids = finish_run(
         site.database,
@@ -124,6 +149,7 @@ def _screen(site: Site, tools: Tools, claim: ClaimedRun) -> tuple[str, ...]:
         ),
         utc_now(),
     )
+    reach(FailPoint.AFTER_COMMIT)
     get_log().info("run_reported", run_id=claim.run_id, count=len(stored))
     return delivery_ids
 

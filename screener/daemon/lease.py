@@ -1,12 +1,13 @@
-"""Keep a claim alive while its work goes on, from a thread beside the work."""
+"""Keep a claim alive while its work goes on, and end the work in time, from threads beside it."""
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from screener.errors import DatabaseUnavailable, LostClaim
+from screener.errors import DatabaseUnavailable, LostClaim, ScreenerError
 from screener.logs import get_log
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Extensions per lease: two may fail before the claim expires.
 EXTENSIONS_PER_LEASE = 3
+#: How often a worker looks whether it is to stop, in seconds.
+LOOK_EVERY_S = 0.5
 
 
 @contextmanager
@@ -50,6 +53,45 @@ def kept_alive(extend: Callable[[], None], lease_s: float) -> Iterator[threading
     thread.start()
     try:
         yield lost
+    finally:
+        done.set()
+        thread.join()
+
+
+@contextmanager
+def ended_in_time(
+    stop: threading.Event | None, drain_s: float, hand_back: Callable[[], None]
+) -> Iterator[None]:
+    """Let the block go on for `drain_s` after `stop` is set; then hand the work back and end.
+
+    Inference cannot be interrupted, so the process ends at once, with exit code 0; whatever it
+    would still have written is fenced by the claim that it handed back.
+
+    Parameters
+    ----------
+    hand_back
+        Gives the claim back; where that fails, the lease expires by itself.
+    """
+    if stop is None:
+        yield
+        return
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(LOOK_EVERY_S) and not stop.is_set():
+            pass
+        if done.wait(drain_s):
+            return
+        try:
+            hand_back()
+        except ScreenerError as error:
+            get_log().warning("run_not_returned", error=type(error).__name__)
+        os._exit(0)
+
+    thread = threading.Thread(target=watch, name="drain", daemon=True)
+    thread.start()
+    try:
+        yield
     finally:
         done.set()
         thread.join()

@@ -15,6 +15,7 @@ from screener.audit.events import EventKind, append_event
 from screener.audit.ledger import ReceivedInstance, Registration, known_digests, register_instance
 from screener.daemon.certificates import tls_files, warn_of_expiry
 from screener.daemon.commitments import settle_report
+from screener.daemon.fail_points import FailPoint
 from screener.daemon.sealing import trail_key
 from screener.daemon.site import Site, open_site, utc_now
 from screener.errors import ConfigError, DatabaseUnavailable
@@ -202,7 +203,10 @@ def register_arrival(site: Site, arrival: Arrival) -> Registration:
             peer.ae_title == title and peer.priority == "stat" for peer in site.settings.peers
         ),
     )
-    return register_instance(site.database, received, utc_now())
+    site.fail_points.reach(FailPoint.BEFORE_ROW)
+    registration = register_instance(site.database, received, utc_now())
+    site.fail_points.reach(FailPoint.AFTER_ROW)
+    return registration
 
 
 class NoticeWriter:

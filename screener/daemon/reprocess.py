@@ -11,6 +11,7 @@ from screener.audit.queries import RunStatus, run_status, study_status
 from screener.audit.runs import request_reprocess, revive_runs
 from screener.daemon.retrieval import bring_back
 from screener.daemon.site import open_site, utc_now
+from screener.daemon.sweep import complete_by_person
 from screener.domain import RunState
 from screener.errors import WrongUse
 
@@ -40,6 +41,20 @@ def reprocess_study(settings: Settings, study_instance_uid: str) -> str:
     site = open_site(settings)
     bring_back(site, study_instance_uid)
     run_id = request_reprocess(site.database, study_instance_uid, utc_now())
+    site.doorbell.ring_run(run_id, is_stat=False)
+    return run_id
+
+
+def complete_now(settings: Settings, study_instance_uid: str) -> str:
+    """End the wait for a study that is being received, and ring for its run; give the run id.
+
+    Raises
+    ------
+    WrongUse
+        The study is unknown, or is not being received.
+    """
+    site = open_site(settings)
+    run_id = complete_by_person(site, study_instance_uid)
     site.doorbell.ring_run(run_id, is_stat=False)
     return run_id
 

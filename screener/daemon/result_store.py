@@ -11,6 +11,7 @@ from screener.errors import SpoolFull
 from screener.report import render_overlay_png
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from screener.domain import ResultObject, Screening
@@ -25,9 +26,17 @@ def folder_of_run(root: Path, run_id: str) -> Path:
 
 
 def store_results(
-    root: Path, screening: Screening, objects: tuple[ResultObject, ...]
+    root: Path,
+    screening: Screening,
+    objects: tuple[ResultObject, ...],
+    on_stored: Callable[[], None] = lambda: None,
 ) -> tuple[StoredObject, ...]:
     """Write every object and the overlay picture into the folder of the run.
+
+    Parameters
+    ----------
+    on_stored
+        Called after each object.
 
     Raises
     ------
@@ -37,7 +46,7 @@ def store_results(
     folder = folder_of_run(root, screening.run.run_id)
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        stored = tuple(_store(folder, one) for one in objects)
+        stored = tuple(_store(folder, one, on_stored) for one in objects)
         _write_durably(folder / OVERLAY_FILE, render_overlay_png(screening))
         sync_folder(folder)
     except OSError as error:
@@ -54,17 +63,18 @@ def store_object(folder: Path, result: ResultObject) -> StoredObject:
         The disk refused.
     """
     try:
-        stored = _store(folder, result)
+        stored = _store(folder, result, lambda: None)
         sync_folder(folder)
     except OSError as error:
         raise SpoolFull(f"result {result.sop_instance_uid}: {error.strerror}") from error
     return stored
 
 
-def _store(folder: Path, result: ResultObject) -> StoredObject:
+def _store(folder: Path, result: ResultObject, on_stored: Callable[[], None]) -> StoredObject:
     # The digest keeps two attempts apart, should they ever differ.
     path = folder / f"{result.kind.value}-{result.digest[:16]}.dcm"
     _write_durably(path, result.encoded)
+    on_stored()
     return StoredObject(
         kind=result.kind,
         sop_class_uid=result.sop_class_uid,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from screener.settings import Settings
 
-#: Time for an orderly stop before a child is killed, in seconds.
+#: What a child may take to stop beyond the run in its hand, before it is killed, in seconds.
 DRAIN_S = 20.0
 
 
@@ -32,8 +32,9 @@ def serve(settings: Settings, stop: threading.Event, reload: threading.Event) ->
             *workers,
             ChildSpec("sender", ("deliver",)),
             ChildSpec("scheduler", ("schedule",)),
+            *([ChildSpec("health", ("health",))] if settings.health.port else []),
         ],
         stop,
-        DRAIN_S,
+        settings.workers.drain_s + DRAIN_S,
         reload,
     )

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from screener.audit.database import Database
+from screener.daemon.fail_points import FailPoints, fail_points_of
 from screener.deliver.archive import Archive, DimseArchive, WebArchive
 from screener.destinations import WebDestinationSettings
 from screener.domain import Destination, QueryNode, WebNode
@@ -30,6 +31,7 @@ class Site:
     database: Database
     doorbell: Doorbell
     owner: str  #: host and process, written into every claim
+    fail_points: FailPoints  #: none, unless a test armed some
 
 
 def utc_now() -> datetime:
@@ -52,7 +54,7 @@ def open_site(settings: Settings) -> Site:
     if not database.is_current():
         database.upgrade()
     owner = f"{socket.gethostname()}:{os.getpid()}"
-    return Site(settings, database, open_doorbell(settings), owner)
+    return Site(settings, database, open_doorbell(settings), owner, fail_points_of(settings))
 
 
 def upgrade_database(settings: Settings) -> str:

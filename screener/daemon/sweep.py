@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from screener.assemble.stability import (
     CompletionRules,
+    RequiredSeries,
     SeriesArrivals,
     StudyArrivals,
     judge_stability,
@@ -23,43 +24,16 @@ from screener.audit.delivery_sweep import (
 )
 from screener.audit.ledger import OpenStudy, complete_study, expect_instances, open_studies
 from screener.audit.runs import mark_rung, unrung_runs
-from screener.daemon.nightly import run_nightly_if_due
-from screener.daemon.sealing import seal_trail
-from screener.daemon.site import Site, open_site, utc_now
+from screener.daemon.site import Site, utc_now
 from screener.deliver.query import count_instances
 from screener.domain import QueryNode
-from screener.errors import DestinationRefused, Transient
+from screener.errors import DestinationRefused, Transient, WrongUse
 from screener.logs import get_log
 
 if TYPE_CHECKING:
-    import threading
     from datetime import datetime
 
-    from screener.settings import PeerSettings, Settings
-
-#: A nightly audit is looked for this often, in seconds; whether it is due the database knows.
-LOOK_FOR_AUDIT_EVERY_S = 60.0
-
-
-def sweep_until_stopped(settings: Settings, stop: threading.Event) -> None:
-    """Sweep again and again until `stop` is set; the scheduler of the embedded engine."""
-    site = open_site(settings)
-    next_seal_s = next_audit_s = 0.0
-    elapsed_s = 0.0
-    while not stop.is_set():
-        try:
-            sweep(site)
-            if elapsed_s >= next_seal_s:
-                seal_trail(site)
-                next_seal_s = elapsed_s + settings.audit.seal_every_s
-            if elapsed_s >= next_audit_s:
-                run_nightly_if_due(site)
-                next_audit_s = elapsed_s + LOOK_FOR_AUDIT_EVERY_S
-        except Transient as error:
-            get_log().warning("sweep_postponed", reason=type(error).__name__)
-        stop.wait(settings.workers.sweep_s)
-        elapsed_s += settings.workers.sweep_s
-    seal_trail(site)
+    from screener.settings import CompletionSettings, PeerSettings
 
 
 def sweep(site: Site) -> None:
@@ -71,27 +45,39 @@ def sweep(site: Site) -> None:
     _ring(site, now)
 
 
+def complete_by_person(site: Site, study_instance_uid: str) -> str:
+    """End the wait for a study now; give its run.
+
+    Raises
+    ------
+    WrongUse
+        The study is unknown, or is not being received.
+    """
+    now = utc_now()
+    for study in open_studies(site.database):
+        if study.study_instance_uid == study_instance_uid:
+            arrivals = _arrivals(study, study.expected_n_instances, is_forced=True)
+            run_id = _complete(site, study, arrivals, now)
+            if run_id is not None:
+                return run_id
+    raise WrongUse(
+        f"study {study_instance_uid} is not being received; `screener status` says where it "
+        "stands, `screener reprocess` screens it again"
+    )
+
+
 def _complete_if_stable(site: Site, study: OpenStudy, now: datetime) -> None:
-    completion = site.settings.completion
-    rules = CompletionRules(
-        completion.series_quiet_s, completion.study_quiet_s, completion.hard_cap_s
-    )
-    is_quiet = (now - study.last_arrival_at).total_seconds() >= rules.series_quiet_s
+    quiet_s = (now - study.last_arrival_at).total_seconds()
     expected = study.expected_n_instances
-    if is_quiet and expected is None:
+    if quiet_s >= site.settings.completion.series_quiet_s and expected is None:
         expected = _ask_source(site, study)
-    arrivals = StudyArrivals(
-        study.study_instance_uid,
-        study.opened_at,
-        tuple(
-            SeriesArrivals(one.series_instance_uid, one.n_instances, one.last_arrival_at)
-            for one in study.series
-        ),
-        n_expected_instances=expected,
-    )
-    verdict = judge_stability(arrivals, rules, now)
+    _complete(site, study, _arrivals(study, expected), now)
+
+
+def _complete(site: Site, study: OpenStudy, arrivals: StudyArrivals, now: datetime) -> str | None:
+    verdict = judge_stability(arrivals, _rules(site.settings.completion), now)
     if verdict is None:
-        return
+        return None
     run_id = complete_study(
         site.database,
         study.study_instance_uid,
@@ -108,6 +94,36 @@ def _complete_if_stable(site: Site, study: OpenStudy, now: datetime) -> None:
             reason=verdict.reason.value,
             run_id=run_id,
         )
+    return run_id
+
+
+def _rules(completion: CompletionSettings) -> CompletionRules:
+    return CompletionRules(
+        completion.series_quiet_s,
+        completion.study_quiet_s,
+        completion.hard_cap_s,
+        tuple(_required(text) for text in completion.required_series),
+    )
+
+
+def _required(text: str) -> RequiredSeries:
+    modality, _, least = text.partition(":")
+    return RequiredSeries(modality, int(least or 1))
+
+
+def _arrivals(study: OpenStudy, expected: int | None, *, is_forced: bool = False) -> StudyArrivals:
+    return StudyArrivals(
+        study.study_instance_uid,
+        study.opened_at,
+        tuple(
+            SeriesArrivals(
+                one.series_instance_uid, one.n_instances, one.last_arrival_at, one.modality
+            )
+            for one in study.series
+        ),
+        n_expected_instances=expected,
+        is_forced=is_forced,
+    )
 
 
 def _ask_source(site: Site, study: OpenStudy) -> int | None:

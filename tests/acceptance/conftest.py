@@ -92,7 +92,12 @@ class Site:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"SCREENER_SETTINGS": str(self.settings_file), "TCP_NODELAY": "1"}
+        return {
+            "SCREENER_SETTINGS": str(self.settings_file),
+            "SCREENER_ALLOW_FAIL_POINTS": "yes",
+            "TCP_NODELAY": "1",
+            "TMPDIR": str(self.folder / "tmp"),  # so that a test can search what was left there
+        }
 
     def screener(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run one command of the command line against this site."""
@@ -203,11 +208,14 @@ def write_settings(
 
 @contextmanager
 def running_site(
-    folder: Path, database_url: str, broker_url: str, *destinations: Pacs
+    folder: Path, database_url: str, broker_url: str, *destinations: Pacs, extra: str = ""
 ) -> Iterator[Site]:
     """Start a node: with a broker listener and beat, workers are the test's own; else `serve`."""
     port = free_port()
     settings_file = write_settings(folder, port, database_url, broker_url, destinations)
+    with settings_file.open("a", encoding="utf-8") as stream:
+        stream.write(extra)
+    (folder / "tmp").mkdir(exist_ok=True)
     with ExitStack() as stack:
         site = Site(folder, settings_file, database_url, port, stack)
         upgrade = site.screener("db", "upgrade")

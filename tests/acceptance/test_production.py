@@ -19,6 +19,7 @@ import pydicom
 import pytest
 
 from models.phantom import Pattern
+from tests.acceptance import canary
 from tests.acceptance.conftest import (
     PATIENT_NAME,
     Pacs,
@@ -28,7 +29,7 @@ from tests.acceptance.conftest import (
     rest_bytes,
     running_site,
 )
-from tests.integration.processes import find_program
+from tests.integration.processes import find_program, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,25 +53,37 @@ def site(
         _flushed(redis_url),
         running_site(
             tmp_path, postgres_url, redis_url, Pacs("pacs", orthanc.ae_title, orthanc.dicom_port)
-        ) as running,
+        ) as one,
     ):
-        yield running
+        yield one
 
 
 @contextmanager
 def _flushed(redis_url: str) -> Iterator[None]:
     """Leave nothing of one test in the queues of the next."""
-    port = redis_url.rsplit(":", 1)[1].split("/", maxsplit=1)[0]
-    command = [find_program("redis-cli"), "-p", port, "FLUSHALL"]
+    command = [find_program("redis-cli"), "-p", _port_of(redis_url), "FLUSHALL"]
     subprocess.run(command, check=True, capture_output=True)
     yield
 
 
+def _port_of(redis_url: str) -> str:
+    return redis_url.rsplit(":", 1)[1].split("/", maxsplit=1)[0]
+
+
+@pytest.fixture
+def broker_log(tmp_path: Path, redis_url: str) -> Iterator[Path]:
+    """Write down every command that the broker gets, messages included."""
+    path = tmp_path / "broker.monitor"
+    with running((find_program("redis-cli"), "-p", _port_of(redis_url), "MONITOR"), path):
+        yield path
+
+
 def test_studies_travel_from_scanner_to_pacs_and_are_accounted_for(
-    site: Site, orthanc: OrthancServer, make_study: Any, tmp_path: Path
+    site: Site, orthanc: OrthancServer, make_study: Any, tmp_path: Path, broker_log: Path
 ) -> None:
     """Two senders, two studies, their results in Orthanc; then a reprocess and an audit."""
     first, second = make_study("first"), make_study("second", Pattern.NORMAL, 12)
+    canary.mark((*first.files, *second.files))
     site.start_worker(*ALL_QUEUES)
     site.send("storescu", first)
     site.send("dcmsend", second)
@@ -85,6 +98,13 @@ def test_studies_travel_from_scanner_to_pacs_and_are_accounted_for(
     _check_nightly_audit(site, orthanc, make_study("unseen", Pattern.NORMAL, 13), (first, second))
     assert PATIENT_NAME.split("^")[0] not in site.logs()
     assert PATIENT_NAME.split("^")[1] not in site.logs()
+    assert b"screener.screen_run" in broker_log.read_bytes()
+    patients = (
+        site.folder / "data" / "spool",
+        site.folder / "data" / "results",
+        *_reports(tmp_path),
+    )
+    assert canary.leaks(tmp_path, without=patients) == []
 
 
 def test_killed_worker_costs_time_and_no_study(
@@ -110,6 +130,11 @@ def test_killed_worker_costs_time_and_no_study(
     kinds = [event["kind"] for event in story["events"]]
     assert kinds.count("run_lease_expired") == 1
     assert kinds.count("run_reported") == 1
+
+
+def _reports(folder: Path) -> list[Path]:
+    """Reports that the test itself fetched from Orthanc."""
+    return list(folder.glob("*.dcm"))
 
 
 def _find(orthanc: OrthancServer, study: SyntheticStudy) -> dict[str, list[pydicom.Dataset]]:

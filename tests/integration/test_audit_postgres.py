@@ -45,9 +45,16 @@ from tests.audit_factories import (
     report,
 )
 from tests.integration.databases import fresh_database
+from tests.unit.audit.test_alerts import *  # noqa: F403
 from tests.unit.audit.test_chain import *  # noqa: F403 - the same tests on the other database
 from tests.unit.audit.test_deliveries import *  # noqa: F403
 from tests.unit.audit.test_ledger import *  # noqa: F403
+from tests.unit.audit.test_purging import (  # noqa: F401
+    test_confirmed_study_goes_after_its_days,
+    test_late_generation_that_was_not_screened_keeps_all,
+    test_purge_marks_rows_and_tells_once,
+    test_quarantined_and_own_results_have_their_own_days,
+)
 from tests.unit.audit.test_runs import *  # noqa: F403
 
 if TYPE_CHECKING:

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import sys
+import threading
+import warnings
 from typing import TYPE_CHECKING
 
 import pytest
 import structlog
 
-from screener.logs import ALLOWED_KEYS, MAX_VALUE_LENGTH, get_log, set_up_logs
+from screener.logs import (
+    ALLOWED_KEYS,
+    MAX_VALUE_LENGTH,
+    get_log,
+    hashed_uid,
+    keep_texts_out,
+    set_up_logs,
+)
 from screener.settings import LogSettings
 
 if TYPE_CHECKING:
@@ -99,3 +110,99 @@ def test_libraries_that_print_data_sets_are_silent(name: str) -> None:
     """Warnings of these libraries can hold values of a data set."""
     set_up_logs(LogSettings(format="json"))
     assert not logging.getLogger(f"{name}.child").isEnabledFor(logging.ERROR)
+
+
+# ── hashed UIDs ──────────────────────────────────────────────────────────────────────────────
+
+KEY = b"k" * 32
+UID = "1.2.826.0.1.3680043.8.498.12345"
+UUID_UID = "2.25.329800735698586629295641978511506172918"
+
+
+def test_hashed_uids_join_lines_and_name_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """Under its key and inside a text the same UID is the same hash; no UID is left."""
+    set_up_logs(LogSettings(format="json"), KEY)
+    get_log().info(
+        "run_stopped", study_instance_uid=UID, detail=f"study {UID}: 3 files ({UUID_UID})"
+    )
+    line = one_line(capsys)
+    assert line["study_instance_uid"] == hashed_uid(UID, KEY)
+    assert line["detail"] == f"study {hashed_uid(UID, KEY)}: 3 files ({hashed_uid(UUID_UID, KEY)})"
+    assert hashed_uid(UID, b"other") != hashed_uid(UID, KEY)
+
+
+@pytest.mark.parametrize("text", ["10.20.30.40:104", "0.1.0", "0.8750", "a-b.1.2.3", "4.2"])
+def test_hashing_leaves_other_numbers_alone(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    """Addresses, versions and fractions are no UIDs."""
+    set_up_logs(LogSettings(format="json"), KEY)
+    get_log().info("said", detail=text)
+    assert one_line(capsys)["detail"] == text
+
+
+def test_uid_of_letters_is_hashed_under_its_key(capsys: pytest.CaptureFixture[str]) -> None:
+    """Real series carry UUID text as UIDs."""
+    set_up_logs(LogSettings(format="json"), KEY)
+    get_log().info("said", sop_instance_uid="9f0c1d2e-ab12-4c00-8a11-000000000000")
+    assert str(one_line(capsys)["sop_instance_uid"]).startswith("uid:")
+
+
+# ── nothing can be forged ────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "A\nB", "A\r\nB", "A\x1b[2J", "A\u2028B", "A\x85B", 'A","event":"forged', "A event=forged",
+        "A\x00", "A\u202eB", '"} {"event":"forged"', "%s %(name)s {event}",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("form", ["json", "terminal"])
+def test_value_cannot_forge_a_line_or_a_pair(
+    capsys: pytest.CaptureFixture[str], form: str, value: str
+) -> None:
+    """Whatever a sender calls itself: one line, one event, no control character."""
+    set_up_logs(LogSettings(format=form))
+    get_log().warning("refused", calling_ae_title=value)
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 1
+    assert all(c.isprintable() for c in told.rstrip("\n"))
+    if form == "json":
+        assert json.loads(told)["event"] == "refused"
+        assert set(json.loads(told)) == {"event", "level", "timestamp", "calling_ae_title"}
+    else:
+        assert "refused" in told
+        assert " event=forged" not in re.sub(r'"(?:[^"\\]|\\.)*"', "", told)
+
+
+# ── what Python prints by itself ─────────────────────────────────────────────────────────────
+
+
+def test_interpreter_tells_no_text(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread's last error and a library's warning are told by class and place alone."""
+    for owner, name in (
+        (threading, "excepthook"),
+        (sys, "unraisablehook"),
+        (warnings, "showwarning"),
+    ):
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+    set_up_logs(LogSettings(format="json"))
+    keep_texts_out()
+
+    def crash() -> None:
+        raise ValueError("PatientName=DOE^JOHN")
+
+    thread = threading.Thread(target=crash)
+    thread.start()
+    thread.join()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        keep_texts_out()  # the block has put its own in place
+        warnings.warn("Invalid value for VR PN: DOE^JOHN", UserWarning, stacklevel=1)
+    told = capsys.readouterr().err
+    assert "DOE" not in told
+    events = [json.loads(line) for line in told.splitlines()]
+    assert [one["event"] for one in events] == ["thread_crashed", "library_warned"]
+    assert events[0]["error"] == "ValueError"
+    assert "crash" in events[0]["detail"]

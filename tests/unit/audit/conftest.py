@@ -14,16 +14,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture(scope="session")
-def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Migrate an empty database once; the tests start from copies of it."""
-    path = tmp_path_factory.mktemp("template") / "audit.sqlite3"
-    template = Database(f"sqlite:///{path}")
-    template.upgrade()
-    template.dispose()
-    return path
-
-
 @pytest.fixture
 def database(tmp_path: Path, migrated_file: Path) -> Iterator[Database]:
     """Give an empty database with the newest schema."""

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import text
 
 from screener.audit.accounting import AccountingRule, accounting
 from screener.audit.deliveries import claim_delivery
-from tests.audit_factories import LEASE_S, STUDY, after, claim, queue_run, report
+from screener.audit.files import ALL_SHARDS
+from screener.audit.ledger import register_instance
+from tests.audit_factories import (
+    LEASE_S,
+    STUDY,
+    after,
+    claim,
+    make_instance,
+    make_received,
+    queue_run,
+    report,
+)
 
 if TYPE_CHECKING:
     from screener.audit.database import Database
@@ -45,32 +59,150 @@ def test_expired_leases_break_the_books(busy: Database) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("damage", "rule"),
-    [
-        ("UPDATE instances SET generation = 0", AccountingRule.INSTANCE_HAS_GENERATION),
-        ("UPDATE instances SET generation = 3", AccountingRule.INSTANCE_HAS_GENERATION),
-        ("UPDATE studies SET generation = 2", AccountingRule.GENERATION_HAS_RUN),
-        ("UPDATE result_objects SET kind = 'seg'", AccountingRule.ONE_REPORT),
-        ("UPDATE result_objects SET kind = 'sr'", AccountingRule.ONE_REPORT),
-        ("UPDATE runs SET state = 'failed'", AccountingRule.FAILURE_HAS_REASON),
-        ("UPDATE runs SET state = 'superseded'", AccountingRule.SUPERSEDED_BY_RUN),
-        ("UPDATE runs SET state = 'delivered'", AccountingRule.ROLLED_UP),
-        ("UPDATE runs SET state = 'confirmed'", AccountingRule.ROLLED_UP),
-        ("UPDATE deliveries SET state = 'sent'", AccountingRule.ROLLED_UP),
-        ("UPDATE deliveries SET state = 'confirmed'", AccountingRule.ROLLED_UP),
-        ("UPDATE deliveries SET state = 'dead'", AccountingRule.DEATH_HAS_REASON),
-        ("UPDATE runs SET lease_expires_at = NULL", AccountingRule.LEASE_IS_LIVE),
-        ("UPDATE deliveries SET lease_expires_at = NULL", AccountingRule.SENDING_IS_LIVE),
-    ],
-)
+FOREIGN_KEYS_OFF = "PRAGMA foreign_keys = OFF"
+DAMAGES = [
+    ("UPDATE studies SET state = 'lost'", AccountingRule.STATE_IS_KNOWN),
+    ("UPDATE runs SET state = 'lost'", AccountingRule.STATE_IS_KNOWN),
+    ("UPDATE deliveries SET state = 'lost'", AccountingRule.STATE_IS_KNOWN),
+    ("UPDATE instances SET generation = 0", AccountingRule.INSTANCE_HAS_GENERATION),
+    ("UPDATE instances SET generation = 3", AccountingRule.INSTANCE_HAS_GENERATION),
+    ("DELETE FROM studies", AccountingRule.INSTANCE_HAS_GENERATION),
+    ("DELETE FROM instances WHERE instance_id = 1", AccountingRule.SERIES_IS_WHOLE),
+    ("DELETE FROM instances WHERE instance_id = 1", AccountingRule.RUN_HAS_INPUTS),
+    ("UPDATE instances SET generation = 2 WHERE instance_id = 1", AccountingRule.RUN_HAS_INPUTS),
+    ("UPDATE studies SET completion_reason = NULL", AccountingRule.COMPLETION_HAS_REASON),
+    ("UPDATE studies SET completed_at = NULL", AccountingRule.COMPLETION_HAS_REASON),
+    ("UPDATE studies SET generation = 2", AccountingRule.GENERATION_HAS_RUN),
+    (
+        "UPDATE studies SET generation = 3, state = 'receiving'",
+        AccountingRule.GENERATION_HAS_RUN,
+    ),
+    ("DELETE FROM runs WHERE state = 'running'", AccountingRule.GENERATION_HAS_RUN),
+    ("UPDATE result_objects SET kind = 'seg'", AccountingRule.ONE_REPORT),
+    ("UPDATE result_objects SET kind = 'sr'", AccountingRule.ONE_REPORT),
+    ("UPDATE runs SET state = 'queued'", AccountingRule.ONE_REPORT),
+    ("DELETE FROM result_objects", AccountingRule.ONE_REPORT),
+    ("UPDATE runs SET state = 'failed'", AccountingRule.FAILURE_HAS_REASON),
+    ("UPDATE runs SET state = 'superseded'", AccountingRule.SUPERSEDED_BY_RUN),
+    ("DELETE FROM deliveries", AccountingRule.EVERY_DESTINATION),
+    ("DELETE FROM delivery_objects", AccountingRule.DELIVERY_HAS_OBJECTS),
+    (
+        "UPDATE deliveries SET run_id = (SELECT run_id FROM runs WHERE state = 'running')",
+        AccountingRule.DELIVERY_HAS_OBJECTS,
+    ),
+    ("UPDATE runs SET state = 'delivered'", AccountingRule.ROLLED_UP),
+    ("UPDATE runs SET state = 'confirmed'", AccountingRule.ROLLED_UP),
+    ("UPDATE deliveries SET state = 'sent'", AccountingRule.ROLLED_UP),
+    ("UPDATE deliveries SET state = 'confirmed'", AccountingRule.ROLLED_UP),
+    ("UPDATE deliveries SET state = 'sent'", AccountingRule.ARRIVAL_HAS_TIME),
+    ("UPDATE deliveries SET state = 'dead'", AccountingRule.DEATH_HAS_REASON),
+    ("UPDATE runs SET lease_expires_at = NULL", AccountingRule.LEASE_IS_LIVE),
+    ("UPDATE deliveries SET lease_expires_at = NULL", AccountingRule.SENDING_IS_LIVE),
+]
+
+
+@pytest.mark.parametrize(("damage", "rule"), DAMAGES)
 def test_damage_is_noticed(busy: Database, damage: str, rule: AccountingRule) -> None:
-    """A row changed by hand breaks its rule, and the report names it."""
-    with busy.begin() as session:
-        session.execute(text(damage))
+    """A row changed or deleted by hand breaks its rule, and the report names it."""
+    with busy.engine.connect() as connection:
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql(FOREIGN_KEYS_OFF)
+        connection.exec_driver_sql(damage)
     books = accounting(busy, after(841))
     broken = {one.rule: one for one in books.violations}
     assert rule in broken
     assert broken[rule].n_rows >= 1
     assert broken[rule].examples
     assert f"BROKEN: {rule.value}" in books.text()
+
+
+def test_every_rule_has_its_damage() -> None:
+    """A rule that no test breaks may be one that cannot break."""
+    of_files = {AccountingRule.ROW_HAS_FILE, AccountingRule.FILE_HAS_ROW}
+    assert {rule for _, rule in DAMAGES} | of_files == set(AccountingRule)
+
+
+# ── files ────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Give the folder of kept instances."""
+    folder = tmp_path / "spool" / "store"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def keep(database: Database, store: Path, number: int = 1) -> Path:
+    """Receive an instance whose file is there."""
+    instance = make_instance(number)
+    path = store / instance.content_digest[:2] / f"{instance.content_digest}.dcm"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"slice")
+    os.utime(path, (0, 0))
+    register_instance(database, make_received(replace(instance, path=path)), after(number))
+    return path
+
+
+def broken_files(database: Database, store: Path, **choice: Any) -> dict[str, tuple[str, ...]]:
+    books = accounting(database, after(900), store=store, **choice)
+    return {one.rule.name: one.examples for one in books.violations}
+
+
+def test_rows_and_files_that_agree_are_balanced(database: Database, store: Path) -> None:
+    """Every row has its file, every file its row."""
+    keep(database, store)
+    books = accounting(database, after(900), store=store)
+    assert books.is_balanced, books.text()
+    assert books.n_files == 1
+
+
+def test_row_without_file_is_noticed(database: Database, store: Path) -> None:
+    """Somebody removed a file; the row says which."""
+    path = keep(database, store)
+    keep(database, store, 2)
+    path.unlink()
+    assert broken_files(database, store) == {"ROW_HAS_FILE": (path.name,)}
+
+
+def test_result_without_file_is_noticed(busy: Database, store: Path) -> None:
+    """A stored report that cannot be sent again shows."""
+    assert "ROW_HAS_FILE" in broken_files(busy, store)
+
+
+def test_file_without_row_is_noticed(database: Database, store: Path) -> None:
+    """Somebody deleted the row; the file is not forgotten."""
+    path = keep(database, store)
+    with database.begin() as session:
+        session.execute(text("DELETE FROM instances"))
+        session.execute(text("UPDATE series SET n_instances = 0"))
+    assert broken_files(database, store) == {"FILE_HAS_ROW": (path.name,)}
+
+
+def test_file_that_came_just_now_may_still_get_its_row(database: Database, store: Path) -> None:
+    """Between rename and commit lies a moment that is no fault."""
+    path = store / "ab" / ("ab" * 32 + ".dcm")
+    path.parent.mkdir()
+    path.write_bytes(b"slice")
+    os.utime(path, (after(890).timestamp(),) * 2)
+    assert broken_files(database, store) == {}
+
+
+def test_purged_row_needs_no_file_and_its_file_no_row(database: Database, store: Path) -> None:
+    """A purge keeps the row and deletes the file; a file that stayed is noticed."""
+    path = keep(database, store)
+    with database.begin() as session:
+        session.execute(text("UPDATE instances SET purged_at = received_at"))
+    assert broken_files(database, store) == {"FILE_HAS_ROW": (path.name,)}
+    path.unlink()
+    assert broken_files(database, store) == {}
+
+
+def test_shards_are_looked_at_alone(database: Database, store: Path) -> None:
+    """The watch looks at a part of the spool each minute and at all of it in turn."""
+    path = keep(database, store)
+    path.unlink()
+    shard = path.name[:2]
+    others = tuple(one for one in ALL_SHARDS if one != shard)
+    assert broken_files(database, store, shards=others) == {}
+    assert "ROW_HAS_FILE" in broken_files(database, store, shards=(shard,))

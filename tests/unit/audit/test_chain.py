@@ -1,7 +1,8 @@
 """The chain finds every kind of tampering done by SQL; also run on PostgreSQL.
 
 Covered: changed, deleted, inserted, reordered and cut-off rows, forged and lost checkpoints, the
-triggers. Not covered, because it cannot be noticed: rows deleted before the sealer saw them.
+triggers, rows deleted before the sealer saw them. Not covered, because it cannot be noticed: the
+same by somebody who lowers the count of events in that time as well (ADR 0023).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from screener.audit.chain import load_key, make_key_file, read_checkpoints, seal
 from screener.audit.events import EventKind, append_event, event_digest
-from screener.audit.verification import ChainReport, FindingKind, verify_chain
+from screener.audit.verification import ChainReport, FindingKind, count_vanished, verify_chain
 from screener.errors import ConfigError, SpoolFull
 from tests.audit_factories import NOW, STUDY, after
 
@@ -212,6 +213,41 @@ def test_changed_before_it_was_sealed(database: Database, checkpoints: Path) -> 
     assert found(database, checkpoints) == [(FindingKind.CHANGED, 1, 1)]
     seal(database, KEY, NOW, checkpoints)
     assert found(database, checkpoints) == [(FindingKind.CHANGED, 1, 1)]
+
+
+def test_deleted_before_it_was_sealed(database: Database, checkpoints: Path) -> None:
+    """A row that no seal covers yet is missed by the count of what was written."""
+    sealed(database, checkpoints)
+    write_events(database, 3, first=7)
+    tamper(database, "DELETE FROM events WHERE sequence IS NULL AND event_id <> 8")
+    assert found(database, checkpoints) == [(FindingKind.VANISHED, 7, 8)]
+    assert count_vanished(database) == 2
+    seal(database, KEY, NOW, checkpoints)
+    assert found(database, checkpoints) == [(FindingKind.VANISHED, 8, 9)]
+
+
+def test_count_of_events_only_grows(database: Database, checkpoints: Path) -> None:
+    """Plain SQL cannot lower the count to hide a deleted row."""
+    write_events(database, 2)
+    for statement in ("UPDATE trail_counts SET n_written = 1", "DELETE FROM trail_counts"):
+        with pytest.raises(DBAPIError, match="only grows"), database.begin() as session:
+            session.execute(text(statement))
+    assert count_vanished(database) == 0
+
+
+def test_transaction_that_fails_counts_nothing(database: Database, checkpoints: Path) -> None:
+    """The count belongs to the transaction: what was rolled back was never written."""
+
+    def fail_after_an_event() -> None:
+        with database.begin() as session:
+            append_event(session, EventKind.NODE_STARTED, NOW)
+            session.flush()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_after_an_event()
+    sealed(database, checkpoints)
+    assert verify(database, checkpoints).is_intact
 
 
 def test_forged_checkpoint(database: Database, checkpoints: Path) -> None:

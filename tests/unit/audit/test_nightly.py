@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 DAY = date(2026, 3, 28)
 INTACT = ChainReport(120, 2, 7, ())
-BALANCED = AccountingReport(5, 400, 1, (("confirmed", 4),), (("confirmed", 4),), ())
+BALANCED = AccountingReport(5, 400, 0, 0, 1, 0, (("confirmed", 4),), (("confirmed", 4),), ())
 
 
 def make_pacs_study(uid: str = STUDY, n_instances: int | None = 3) -> PacsStudy:

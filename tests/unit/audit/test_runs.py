@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from screener.audit.accounting import accounting
 from screener.audit.backoff import RetryPolicy
-from screener.audit.claims import claim_run, expire_leases, fail_run, heartbeat
+from screener.audit.claims import claim_run, expire_leases, fail_run, heartbeat, return_run
 from screener.audit.events import PendingEvent, event_of
 from screener.audit.ledger import register_instance
 from screener.audit.queries import run_status, study_status
@@ -74,6 +75,20 @@ def test_claim_is_given_once(database: Database) -> None:
     claim(database, run_id)
     assert claim_run(database, run_id, "w2", LEASE_S, after(801)) is None
     assert claim_run(database, None, "w2", LEASE_S, after(801)) is None
+
+
+def test_run_that_is_returned_waits_again_and_counts_no_attempt(database: Database) -> None:
+    """A worker that is told to stop gives its run back; ten restarts do not fail a study."""
+    run_id = queue_run(database)
+    for number in range(10):
+        claimed = claim(database, run_id, seconds=800 + number)
+        return_run(database, claimed, after(800.5 + number))
+        with pytest.raises(LostClaim):
+            return_run(database, claimed, after(800.6 + number))
+    last = claim(database, run_id, seconds=900)
+    state = fail_run(database, last, "no", after(901), is_transient=True, policy=POLICY)
+    assert state is RunState.QUEUED
+    assert accounting(database, after(902)).is_balanced
 
 
 def test_claim_unknown_run(database: Database) -> None:

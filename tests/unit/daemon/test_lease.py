@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
-from screener.daemon.lease import kept_alive
+from screener.daemon.lease import ended_in_time, kept_alive
 from screener.errors import DatabaseUnavailable, LostClaim
 
 
@@ -49,3 +52,30 @@ def test_unreachable_database_does_not_end_the_extensions() -> None:
         assert calls.acquire(timeout=5)
         assert calls.acquire(timeout=5)
         assert not lost.is_set()
+
+
+def test_run_in_hand_is_handed_back_when_the_node_stops(tmp_path: Path) -> None:
+    """A worker that is told to stop and whose run takes too long gives it back and ends."""
+    code = f"""
+import threading
+from pathlib import Path
+from screener.daemon.lease import ended_in_time
+stop = threading.Event()
+stop.set()
+with ended_in_time(stop, 0.1, lambda: Path({str(tmp_path / "handed-back")!r}).touch()):
+    threading.Event().wait()
+"""
+    ended = subprocess.run([sys.executable, "-c", code], check=False, timeout=120)
+    assert ended.returncode == 0
+    assert (tmp_path / "handed-back").exists()
+
+
+def test_run_that_ends_in_time_is_left_alone() -> None:
+    """Within its time nothing is handed back, and the process goes on."""
+    stop, handed_back = threading.Event(), threading.Event()
+    with ended_in_time(stop, 3600, handed_back.set):
+        stop.set()
+    assert not handed_back.is_set()
+    with ended_in_time(None, 0.01, handed_back.set):
+        pass
+    assert not handed_back.is_set()

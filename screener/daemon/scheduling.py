@@ -1,0 +1,108 @@
+"""``screener schedule``: every chore of the node in its own rhythm, without beat.
+
+Two threads: what looks at the database alone, and what may wait for others or take long. A PACS
+that does not answer the nightly audit, or ten thousand files to delete, hold up no study.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from screener.daemon.exporting import export_trail
+from screener.daemon.nightly import run_nightly_if_due
+from screener.daemon.purging import PURGE_EVERY_S, purge_by_rule
+from screener.daemon.sealing import seal_trail
+from screener.daemon.site import Site, open_site
+from screener.daemon.sweep import sweep
+from screener.daemon.watching import COUNT_EVERY_S, watch
+from screener.errors import ScreenerError, Transient
+from screener.logs import get_log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from screener.settings import Settings
+
+#: A nightly audit is looked for this often, in seconds; whether it is due the database knows.
+LOOK_FOR_AUDIT_EVERY_S = 60.0
+#: How long a slow chore in hand may take to end when the process stops, in seconds.
+LONGEST_END_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """Something that is done again and again; safe to do twice, and in two processes at once."""
+
+    name: str
+    every_s: float
+    do: Callable[[Site], object]
+
+
+def quick_chores(settings: Settings) -> tuple[Chore, ...]:
+    """Give what keeps studies moving and the trail sealed."""
+    return (
+        Chore("sweep", settings.workers.sweep_s, sweep),
+        Chore("seal", settings.audit.seal_every_s, seal_trail),
+        Chore("watch", COUNT_EVERY_S, watch),
+    )
+
+
+def slow_chores(settings: Settings) -> tuple[Chore, ...]:
+    """Give what may wait for somebody else, or take long."""
+    return (
+        Chore("nightly", LOOK_FOR_AUDIT_EVERY_S, run_nightly_if_due),
+        Chore("purge", PURGE_EVERY_S, purge_by_rule),
+        Chore("export", settings.audit_repository.every_s, export_trail),
+    )
+
+
+def schedule_until_stopped(settings: Settings, stop: threading.Event) -> None:
+    """Do all chores until `stop` is set; seal the trail at the end.
+
+    Raises
+    ------
+    ScreenerError
+        A thread ended by itself; whoever supervises starts the process again.
+    """
+    site = open_site(settings)
+    chores = slow_chores(settings)
+    slow = threading.Thread(
+        target=do_chores, args=(site, chores, stop), name="slow-chores", daemon=True
+    )
+    slow.start()
+    try:
+        do_chores(site, quick_chores(settings), stop, watched=slow)
+    finally:
+        is_early = not stop.is_set()
+        stop.set()
+        slow.join(LONGEST_END_S)  # each chore is safe to break off
+    if is_early:
+        raise ScreenerError("the slow chores ended by themselves")
+    seal_trail(site)
+
+
+def do_chores(
+    site: Site,
+    chores: Sequence[Chore],
+    stop: threading.Event,
+    *,
+    watched: threading.Thread | None = None,
+) -> None:
+    """Do each chore when its time has come, until `stop` is set or `watched` has ended."""
+    due_s = dict.fromkeys((chore.name for chore in chores), 0.0)
+    while not stop.is_set() and (watched is None or watched.is_alive()):
+        for chore in chores:
+            if time.monotonic() >= due_s[chore.name]:
+                _do(site, chore)
+                due_s[chore.name] = time.monotonic() + chore.every_s
+        stop.wait(max(0.0, min(due_s.values()) - time.monotonic()))
+
+
+def _do(site: Site, chore: Chore) -> None:
+    try:
+        chore.do(site)
+    except Transient as error:
+        get_log().warning("chore_postponed", kind=chore.name, reason=type(error).__name__)

@@ -1,0 +1,155 @@
+"""Health, readiness and metrics over real HTTP on loopback; what a node says when it is not well.
+
+Does not cover: a Prometheus server that scrapes, many clients at once.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
+
+from screener.audit.alerts import AlertKind, Condition, settle_alerts
+from screener.audit.books import keep_books, newest_books
+from screener.daemon.health import make_server
+from screener.daemon.listening import READY_FILE
+from screener.daemon.metrics import METRICS, UNEXPORTED
+from screener.daemon.site import Site, open_site, utc_now
+from screener.daemon.watching import count_books, watch
+from screener.settings import Settings
+from tests.audit_factories import STUDY, claim, queue_run, report
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def site(node_folder: Path) -> Site:
+    """Give a node that is well: a listener runs, the books were counted, the disk has room."""
+    node = open_site(Settings.model_validate(
+        {"data_dir": node_folder, "spool": {"reserve_bytes": 0, "warn_bytes": 0}}
+    ))  # fmt: skip
+    ready = {"port": 11112, "pid": os.getpid()}
+    (node_folder / READY_FILE).write_text(json.dumps(ready))
+    keep_books(node.database, count_books(node), utc_now())
+    return node
+
+
+@pytest.fixture
+def port(site: Site) -> Iterator[int]:
+    server = make_server(site, "127.0.0.1", 0)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def ask(port: int, path: str, method: str = "GET") -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request(method, path)
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    return answer.status, content
+
+
+def readiness(port: int) -> tuple[int, dict[str, Any]]:
+    status, content = ask(port, "/readyz")
+    said: dict[str, Any] = json.loads(content)
+    return status, said["checks"]
+
+
+def test_node_that_is_well_is_alive_and_ready(port: int) -> None:
+    """200 and "ok" for every check."""
+    assert ask(port, "/healthz")[0] == 200
+    status, checks = readiness(port)
+    assert (status, set(checks.values())) == (200, {"ok"})
+
+
+def test_scheduler_that_stopped_counting_is_noticed(port: int, site: Site) -> None:
+    """The process may live; nobody counts, so nobody completes studies either."""
+    keep_books(site.database, count_books(site), utc_now() - timedelta(seconds=400))
+    status, checks = readiness(port)
+    assert status == 503
+    assert "does the scheduler run" in checks["database and scheduler"]
+    assert ask(port, "/healthz")[0] == 200
+
+
+def test_absent_listener_is_noticed(port: int, site: Site, node_folder: Path) -> None:
+    """A node that cannot receive is not ready."""
+    (node_folder / READY_FILE).unlink()
+    status, checks = readiness(port)
+    assert (status, checks["disk"]) == (503, "ok")
+    assert "no listener" in checks["listener"]
+
+
+def test_unbalanced_books_alert_and_make_not_ready(port: int, site: Site) -> None:
+    """A row deleted by hand: the watch records it, raises one alert, and readiness says so."""
+    report(site.database, claim(site.database, queue_run(site.database)))
+    with site.database.begin() as session:
+        session.execute(text("DELETE FROM instances WHERE instance_id = 1"))
+    for _ in range(2):
+        assert not watch(site).is_balanced
+    books = newest_books(site.database)
+    assert books is not None
+    assert not books.is_balanced
+    assert "not balanced" in readiness(port)[1]["database and scheduler"]
+    metrics = measured(port)
+    assert metrics["screener_books_balanced"] == {(): 0.0}
+    assert metrics["screener_alerts_open"][("books-unbalanced",)] >= 2
+    with site.database.session() as session:
+        raised = session.execute(text("SELECT payload FROM events WHERE kind = 'alert_raised'"))
+        subjects = [json.loads(payload)["subject"] for (payload,) in raised]
+    assert len(subjects) == len(set(subjects))
+    assert "series_is_whole" in subjects
+
+
+def measured(port: int) -> dict[str, dict[tuple[str, ...], float]]:
+    status, content = ask(port, "/metrics")
+    assert status == 200
+    return {
+        family.name: {tuple(one.labels.values()): one.value for one in family.samples}
+        for family in text_string_to_metric_families(content.decode())
+    }
+
+
+def test_every_metric_is_there_and_names_nobody(port: int, site: Site) -> None:
+    """All that the reference lists, in Prometheus text, and no UID in any of it."""
+    report(site.database, claim(site.database, queue_run(site.database)))
+    settle_alerts(site.database, [Condition(AlertKind.DISK_LOW, "spool", "18 GiB")], utc_now())
+    metrics = measured(port)
+    assert set(metrics) == {one.name for one in METRICS} - {UNEXPORTED.name}
+    assert metrics["screener_runs"] == {("reported",): 1.0}
+    assert metrics["screener_deliveries"] == {("pacs", "pending"): 1.0}
+    assert metrics["screener_oldest_unsent_seconds"][("pacs",)] > 0
+    assert metrics["screener_alerts_open"][("disk-low",)] == 1
+    assert STUDY not in ask(port, "/metrics")[1].decode()
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics/../../etc/passwd", "/%2e%2e/", "/healthz/"])
+def test_other_paths_are_not_known(port: int, path: str) -> None:
+    """Nothing but three answers."""
+    assert ask(port, path)[0] == 404
+
+
+def test_other_methods_are_refused(port: int) -> None:
+    """Reads alone."""
+    assert ask(port, "/healthz", "HEAD") == (200, b"")
+    assert ask(port, "/healthz", "POST")[0] == 501
+
+
+def test_silent_client_holds_up_nobody(port: int) -> None:
+    """A connection that says nothing costs one thread for five seconds."""
+    with socket.create_connection(("127.0.0.1", port)):
+        assert ask(port, "/healthz")[0] == 200

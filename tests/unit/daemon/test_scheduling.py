@@ -1,0 +1,75 @@
+"""Chores in their rhythm: none holds up another, a transient error costs one turn."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from screener.daemon.inquiries import status_of, story_of
+from screener.daemon.scheduling import Chore, do_chores, quick_chores, slow_chores
+from screener.daemon.site import Site, open_site
+from screener.daemon.site_logs import log_uid_key
+from screener.errors import DatabaseUnavailable, WrongUse
+from screener.logs import hashed_uid
+from screener.settings import Settings
+from tests.audit_factories import STUDY, receive_study
+
+PATIENCE_S = 60.0
+
+
+@pytest.fixture
+def site(node_folder: Path) -> Site:
+    return open_site(Settings.model_validate({"data_dir": node_folder}))
+
+
+def test_every_chore_of_the_node_has_its_time(site: Site) -> None:
+    """Sweep, seal, watch; nightly, purge, export: each once, each in seconds."""
+    chores = (*quick_chores(site.settings), *slow_chores(site.settings))
+    assert [chore.name for chore in chores] == [
+        "sweep", "seal", "watch", "nightly", "purge", "export",
+    ]  # fmt: skip
+    assert all(chore.every_s > 0 for chore in chores)
+
+
+def test_chore_that_fails_for_now_is_done_again_and_holds_up_nobody(site: Site) -> None:
+    """The database was away for one turn."""
+    stop, calls = threading.Event(), []
+
+    def fail_once(_site: Site) -> None:
+        calls.append("fails")
+        if calls.count("fails") == 1:
+            raise DatabaseUnavailable("away")
+
+    def other(_site: Site) -> None:
+        calls.append("other")
+        if calls.count("other") == 3:
+            stop.set()
+
+    chores = (Chore("fails", 0.001, fail_once), Chore("other", 0.001, other))
+    thread = threading.Thread(target=do_chores, args=(site, chores, stop))
+    thread.start()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+    assert calls.count("fails") >= 2
+
+
+def test_chores_end_with_the_thread_they_watch(site: Site) -> None:
+    """Where the slow chores died the process ends too, so that somebody starts it again."""
+    dead = threading.Thread(target=lambda: None)
+    dead.start()
+    dead.join()
+    do_chores(site, quick_chores(site.settings), threading.Event(), watched=dead)
+
+
+def test_hash_of_the_log_leads_back_to_the_study(site: Site) -> None:
+    """Who reads a log with hashed UIDs asks `screener why` with the hash; another hash is none."""
+    receive_study(site.database)
+    name = hashed_uid(STUDY, log_uid_key(site.settings))
+    assert story_of(site.settings, name).status.study_instance_uid == STUDY
+    (status,) = status_of(site.settings, name)
+    assert status.study_instance_uid == STUDY
+    assert status_of(site.settings, STUDY) == (status,)
+    with pytest.raises(WrongUse, match="has the hash"):
+        story_of(site.settings, "uid:0000000000000000")
