@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import DatasetInvalid
-from models.evaluation.report import METRICS_FILE, read_metrics
+from models.evaluation.report import METRICS_FILE, read_json, read_metrics
 
 #: Where the recipes of the published systems stand.
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
@@ -48,8 +48,13 @@ class Comparison:
     remarks: tuple[str, ...]
 
 
-def read_measured(path: Path) -> Measured:
-    """Read ``metrics.json``, or the one in a folder.
+def read_measured(path: Path) -> tuple[Measured, ...]:
+    """Read ``metrics.json``, or the one in a folder: of an evaluation, or of a training.
+
+    Returns
+    -------
+    :
+        One measurement of an evaluation; one for each side of the split of a training.
 
     Raises
     ------
@@ -57,9 +62,32 @@ def read_measured(path: Path) -> Measured:
         There is none, or it is of another form.
     """
     file = path / METRICS_FILE if path.is_dir() else path
+    folder = file.resolve().parent.name
+    document = read_json(file)
+    if "sides" in document and "recipe" in document:
+        return tuple(
+            Measured(f"{document['recipe']} ({folder}, {side})", _as_report(document, side))
+            for side in document["sides"]
+        )
     document = read_metrics(file)
-    folder = file.parent.name or str(file.parent)
-    return Measured(f"{document['model']['name']} ({folder})", document)
+    return (Measured(f"{document['model']['name']} ({folder})", document),)
+
+
+def _as_report(document: Mapping[str, Any], side: str) -> dict[str, Any]:
+    """Give one side of a training in the form of an evaluation."""
+    figures = document["sides"][side]
+    is_masks = "dice" in figures
+    return {
+        "model": {"name": document["recipe"], "recipe": document["recipe"]},
+        "data": {
+            "name": f"data of {document['recipe']}",
+            "part": side,
+            "n_images": figures.get("n_images", "?"),
+            "n_patients": figures["n_patients"],
+        },
+        "images": None if is_masks else figures,
+        "masks": {"mean": figures["dice"], "patients": []} if is_masks else None,
+    }
 
 
 def read_published(name: str, recipes: Path = RECIPES) -> Published | None:
@@ -135,7 +163,7 @@ def _overall(document: Mapping[str, Any], name: str) -> Mapping[str, Any] | None
 
 
 def _figure_text(figure: Mapping[str, Any] | None) -> str:
-    if figure is None or figure["value"] is None:
+    if figure is None or figure["value"] is None or not math.isfinite(figure["value"]):
         return _NOTHING
     return f"{figure['value']:.3f} ({figure['lower']:.3f}–{figure['upper']:.3f})"
 

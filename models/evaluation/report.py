@@ -173,6 +173,23 @@ def write_metrics(report: EvaluationReport, folder: Path) -> Path:
     return path
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file.
+
+    Raises
+    ------
+    DatasetInvalid
+        The file is missing, or holds something else.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DatasetInvalid(f"{path} is no readable {METRICS_FILE} ({error})") from error
+    if not isinstance(document, dict):
+        raise DatasetInvalid(f"{path} is no {METRICS_FILE}: it holds no object")
+    return document
+
+
 def read_metrics(path: Path) -> dict[str, Any]:
     """Read a ``metrics.json`` of this form.
 
@@ -181,11 +198,8 @@ def read_metrics(path: Path) -> dict[str, Any]:
     DatasetInvalid
         The file is missing, is no JSON, or was written in another form.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DatasetInvalid(f"{path} is no readable {METRICS_FILE} ({error})") from error
-    if not isinstance(document, dict) or document.get("schema_version") != SCHEMA_VERSION:
+    document = read_json(path)
+    if document.get("schema_version") != SCHEMA_VERSION:
         raise DatasetInvalid(
             f"{path} is not of form {SCHEMA_VERSION}; evaluate the model again with this version"
         )

@@ -58,11 +58,13 @@ def measure_lungs(
     threads: int,
     track: Track,
 ) -> tuple[MaskFigures, MaskFigures | None]:
-    """Measure a lung model, and the threshold method beside it where there are volumes in HU."""
+    """Measure a segmentation, and the threshold method beside it for lungs of volumes in HU."""
     segmenter = LungSegmenter(folder, provider=Provider.CPU, threads=threads)
     adapt = adapter(data.unit, _unit(folder), window)
-    if not has_volumes(data):
-        return measure_picture_masks(data, partial(_find, segmenter, adapt), _LUNG, track), None
+    structure = folder.manifest.class_names[0]
+    if not has_volumes(data) or structure != _LUNG:
+        # The clean-up of volumes knows two lungs and nothing else.
+        return measure_picture_masks(data, partial(_find, segmenter, adapt), structure, track), None
     found = measure_masks(
         data,
         lambda one: (

@@ -112,7 +112,8 @@ def compare_runs(names: Sequence[str]) -> Comparison:
                 f"{unknown[0]} is neither a file, nor a folder, nor a recipe; "
                 "`screener models evaluate ... --out FOLDER` writes what can be compared"
             )
-        measured = [read_measured(Path(name)) for name in names if name not in recipes]
+        paths = [Path(name) for name in names if name not in recipes]
+        measured = [one for path in paths for one in read_measured(path)]
         for one in measured:
             recipes.setdefault(one.recipe, read_published(one.recipe))
         return compare(measured, [one for one in recipes.values() if one and one.figures])

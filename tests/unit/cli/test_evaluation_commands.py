@@ -191,3 +191,29 @@ def test_likeliest_class_is_decided_for_without_threshold(pictures: Path, tmp_pa
     document = json.loads(invoke(model.path, *data, "--likeliest"))
     assert document["images"]["accuracy"]["value"] == 1.0
     assert document["decision"]["rule"] == "the likelier class"
+
+
+def test_training_is_compared_side_by_side(tmp_path: Path) -> None:
+    """metrics.json of a training has one column for each side of its split."""
+    from screener.daemon.measuring import compare_runs
+
+    figure = {"value": 0.75, "lower": 0.5, "upper": 0.9}
+    overall = dict.fromkeys(("accuracy", "precision", "recall", "f1", "specificity", "auc"), figure)
+    side = {
+        **overall,
+        "n_images": 8,
+        "n_patients": 4,
+        "resampling": {"unit": "patient", "n_units": 4},
+        "classes": [],
+    }
+    document = {"recipe": "covid-ct-mobile", "sides": {"validation": side, "test": side}}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.json").write_text(json.dumps(document), "utf-8")
+    found = compare_runs([str(tmp_path / "run")])
+    assert found.columns[1:] == (
+        "published: covid-ct-mobile",
+        "covid-ct-mobile (run, validation)",
+        "covid-ct-mobile (run, test)",
+    )
+    rows = {row[0]: row[1:] for row in found.rows}
+    assert rows["accuracy"] == ("0.810", "0.750 (0.500–0.900)", "0.750 (0.500–0.900)")
