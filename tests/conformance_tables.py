@@ -29,12 +29,8 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 Row = tuple[str, ...]
-#: The objects whose attributes are listed one by one.
-_LISTED = (
-    ResultKind.STRUCTURED_REPORT,
-    ResultKind.SEGMENTATION,
-    ResultKind.KEY_OBJECT_SELECTION,
-)
+#: The objects whose attributes are listed one by one: all, in the order of their series.
+_LISTED = tuple(sorted(ResultKind, key=SERIES_NUMBERS.__getitem__))
 _COPIED = "copied"
 _COPIED_OR_EMPTY = "copied; empty where the source has none"
 #: What two small studies cannot show.
@@ -43,8 +39,26 @@ _SAID = {
     "StudyDescription": _COPIED,
     "FrameOfReferenceUID": _COPIED,
     "PositionReferenceIndicator": _COPIED_OR_EMPTY,
-    "Rows": "as the slices",
-    "Columns": "as the slices",
+    **dict.fromkeys(
+        (
+            "SourceImageSequence",
+            "SourceInstanceSequence",
+            "PageNumberVector",
+            "NumberOfFrames",
+            "GraphicAnnotationSequence",
+            "GraphicLayerSequence",
+            "DimensionOrganizationType",
+            "FloatPixelData",
+            "EncapsulatedDocument",
+            "EncapsulatedDocumentLength",
+        ),
+        "generated",
+    ),
+    "DisplayedAreaSelectionSequence": "as the slices",
+    "RescaleIntercept": _COPIED,
+    "RescaleSlope": _COPIED,
+    "Rows": "as the slices or the picture",
+    "Columns": "as the slices or the picture",
     "SharedFunctionalGroupsSequence": "as the slices",
     "ContentQualification": "setting `report.content_qualification`",
     "CompletionFlag": "`COMPLETE`; `PARTIAL` with a description where the lungs have no segment",
