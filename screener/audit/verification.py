@@ -134,12 +134,14 @@ def count_vanished(database: Database) -> int:
 class _TrailCounts:
     """How many events there should be and are, at one moment."""
 
-    n_written: int
+    n_written: int | None  #: None where the row that counts is gone
     n_unsealed: int
     last_sequence: int
 
     def n_vanished(self, n_signed: int) -> int:
         """Give how many are missing beside those that the chain itself misses."""
+        if self.n_written is None:
+            return 1
         return max(0, self.n_written - max(self.last_sequence, n_signed) - self.n_unsealed)
 
 
@@ -147,7 +149,7 @@ def _count_trail(session: Session) -> _TrailCounts:
     n_unsealed = select(func.count()).select_from(Event).where(Event.sequence.is_(None))
     # one statement, so that PostgreSQL answers all three from one snapshot
     statement = select(
-        TrailCount.n_written,
+        select(func.max(TrailCount.n_written)).scalar_subquery(),
         n_unsealed.scalar_subquery(),
         select(func.max(Event.sequence)).scalar_subquery(),
     )
@@ -254,10 +256,12 @@ def _check_count(counts: _TrailCounts, n_signed: int) -> list[ChainFinding]:
     n_vanished = counts.n_vanished(n_signed)
     if not n_vanished:
         return []
-    detail = (
-        f"{counts.n_written} events were written, {n_vanished} of them were deleted before they "
-        "were sealed"
-    )
+    detail = "the row that counts the events is gone"
+    if counts.n_written is not None:
+        detail = (
+            f"{counts.n_written} events were written, {n_vanished} of them were deleted before "
+            "they were sealed"
+        )
     first = counts.last_sequence + 1
     return [ChainFinding(FindingKind.VANISHED, first, first + n_vanished - 1, detail)]
 

@@ -85,9 +85,12 @@ def database(postgres: Database) -> Database:
     """Empty every table; hides the SQLite database of the unit tests."""
     names = ", ".join(table.name for table in Row.metadata.sorted_tables)
     with postgres.engine.begin() as connection:
-        connection.execute(text("ALTER TABLE events DISABLE TRIGGER ALL"))
+        for name in ("events", "trail_counts"):
+            connection.execute(text(f"ALTER TABLE {name} DISABLE TRIGGER ALL"))
         connection.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
-        connection.execute(text("ALTER TABLE events ENABLE TRIGGER ALL"))
+        for name in ("events", "trail_counts"):
+            connection.execute(text(f"ALTER TABLE {name} ENABLE TRIGGER ALL"))
+        connection.execute(text("INSERT INTO trail_counts VALUES (1, 0)"))
     return postgres
 
 
@@ -133,6 +136,12 @@ def test_postgres_truncate_is_refused(database: Database) -> None:
     """Emptying the events in one go is refused like any other deletion."""
     with pytest.raises(DBAPIError, match="append only"), database.begin() as session:
         session.execute(text("TRUNCATE events"))
+
+
+def test_postgres_count_of_events_cannot_be_emptied(database: Database) -> None:
+    """The row that counts the events is protected like the events."""
+    with pytest.raises(DBAPIError, match="only grows"), database.begin() as session:
+        session.execute(text("TRUNCATE trail_counts"))
 
 
 def test_postgres_gone_is_unavailable() -> None:

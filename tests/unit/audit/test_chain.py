@@ -235,6 +235,19 @@ def test_count_of_events_only_grows(database: Database, checkpoints: Path) -> No
     assert count_vanished(database) == 0
 
 
+def test_count_that_is_gone_is_a_finding(database: Database, checkpoints: Path) -> None:
+    """Somebody who removes the count itself does not stop the proof."""
+    sealed(database, checkpoints)
+    with database.engine.begin() as connection:
+        if database.dialect == "postgresql":
+            connection.execute(text("ALTER TABLE trail_counts DISABLE TRIGGER ALL"))
+        else:
+            connection.execute(text("DROP TRIGGER trail_counts_no_delete"))
+        connection.execute(text("DELETE FROM trail_counts"))
+    assert found(database, checkpoints) == [(FindingKind.VANISHED, 7, 7)]
+    assert count_vanished(database) == 1
+
+
 def test_transaction_that_fails_counts_nothing(database: Database, checkpoints: Path) -> None:
     """The count belongs to the transaction: what was rolled back was never written."""
 
