@@ -98,9 +98,12 @@ class PeerSettings(Section):
     priority: Literal["stat", "routine"] = "routine"
     query_host: str = ""
     query_port: Port = 0
+    query_destination: str = ""
 
     @model_validator(mode="after")
     def _check_query(self) -> PeerSettings:
+        if self.query_destination and self.query_port:
+            raise ValueError("query_port and query_destination exclude each other: keep one")
         if self.query_host and not self.query_port:
             raise ValueError("query_host needs query_port: give both, or neither")
         if self.query_port and not self.query_host and "/" in self.addresses[0]:
@@ -265,6 +268,12 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"audit.pacs: '{self.audit.pacs}' is no destination; use one of {names}"
             )
+        for peer in self.peers:
+            if peer.query_destination and peer.query_destination not in names:
+                raise ValueError(
+                    f"peers: query_destination '{peer.query_destination}' is no destination; use "
+                    f"one of {names}"
+                )
         wait = self.completion
         if not wait.series_quiet_s <= wait.study_quiet_s <= wait.hard_cap_s:
             raise ValueError(

@@ -24,7 +24,7 @@ from screener.audit.delivery_sweep import (
 )
 from screener.audit.ledger import OpenStudy, complete_study, expect_instances, open_studies
 from screener.audit.runs import mark_rung, unrung_runs
-from screener.daemon.site import Site, utc_now
+from screener.daemon.site import Site, archive_of, utc_now
 from screener.deliver.query import count_instances
 from screener.domain import QueryNode
 from screener.errors import DestinationRefused, Transient, WrongUse
@@ -129,9 +129,10 @@ def _arrivals(study: OpenStudy, expected: int | None, *, is_forced: bool = False
 def _ask_source(site: Site, study: OpenStudy) -> int | None:
     """Ask the peer that sent the study how many instances it holds, where it can be asked."""
     for peer in site.settings.peers:
-        if peer.ae_title in study.calling_ae_titles and peer.query_port:
+        can_be_asked = peer.query_port or peer.query_destination
+        if peer.ae_title in study.calling_ae_titles and can_be_asked:
             try:
-                n_instances = count_instances(_query_node(site, peer), study.study_instance_uid)
+                n_instances = _count(site, peer, study.study_instance_uid)
             except (Transient, DestinationRefused) as error:
                 get_log().warning(
                     "source_not_asked", ae_title=peer.ae_title, reason=type(error).__name__
@@ -141,6 +142,14 @@ def _ask_source(site: Site, study: OpenStudy) -> int | None:
                 expect_instances(site.database, study.study_instance_uid, n_instances)
                 return n_instances
     return None
+
+
+def _count(site: Site, peer: PeerSettings, study_instance_uid: str) -> int | None:
+    """Ask the peer itself, or the destination that knows what it has."""
+    for entry in site.settings.destinations:
+        if entry.name == peer.query_destination:
+            return archive_of(site.settings, entry).count_instances(study_instance_uid)
+    return count_instances(_query_node(site, peer), study_instance_uid)
 
 
 def _query_node(site: Site, peer: PeerSettings) -> QueryNode:

@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 #: What is asked of a DICOMweb service: transaction, resource, media type, used for.
 WEB_TRANSACTIONS: tuple[tuple[str, str, str, str], ...] = (
     ("Store (STOW-RS)", f"POST {qido.STUDIES}", stow.CONTENT_TYPE, "delivering results"),
-    ("Search (QIDO-RS)", f"GET {qido.STUDIES}", DICOM_JSON, "nightly audit, `screener echo`"),
+    (
+        "Search (QIDO-RS)",
+        f"GET {qido.STUDIES}",
+        DICOM_JSON,
+        "nightly audit, expected counts, `screener echo`",
+    ),
     ("Search (QIDO-RS)", f"GET {qido.SERIES_OF_STUDY}", DICOM_JSON, "retrieval"),
     (
         "Search (QIDO-RS)",

@@ -25,6 +25,8 @@ from screener.conformance import Verdict, check_folder
 from screener.conformance.objects import LABEL_MAP_SEGMENTATION
 from screener.daemon.deliveries import deliver
 from screener.daemon.site import open_site
+from screener.deliver import wado
+from screener.deliver.archive import WebArchive
 from screener.deliver.scu import DeliverableObject, Outcome, store_objects
 from screener.demo.pixel_encoding import JPEG_LOSSLESS_FIRST_ORDER, WRITABLE_SYNTAXES
 from screener.demo.series_writer import MultiFrame, SeriesDefects, write_series
@@ -38,6 +40,7 @@ from screener.domain import (
     PatientClass,
     PredecessorReport,
     ResultKind,
+    WebNode,
 )
 from screener.report import ReportOptions, build_results
 from tests.audit_factories import STUDY
@@ -68,7 +71,7 @@ from tests.report_factories import (
 from tests.sr_reader import find, groups
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from pydicom import Dataset
 
@@ -156,11 +159,7 @@ def test_golden_set_passes_after_a_round_trip(
     By default it takes no label map; that is skipped, and is why a label map is not the default.
     """
     files = sorted((golden / "covid-19").rglob("*.dcm"))
-    objects = []
-    for file in files:
-        header = dcmread(file, stop_before_pixels=True)
-        uids = str(header.SOPClassUID), str(header.SOPInstanceUID)
-        objects.append(DeliverableObject(SR, *uids, file))
+    objects = deliverable(files)
     destination = Destination(
         "orthanc", orthanc.ae_title, "127.0.0.1", orthanc.dicom_port, "SCREENER", KINDS
     )
@@ -203,6 +202,46 @@ def test_archive_commits_to_every_kind(
     n_sent = len(ResultKind) - 1  # Orthanc takes no label map
     detail = str(confirmed[0].payload["detail"])
     assert str(detail).startswith(f"storage commitment for {n_sent} of {n_sent} objects")
+
+
+def test_golden_set_passes_after_dicomweb(
+    golden: Path, web_orthanc: OrthancServer, tmp_path: Path
+) -> None:
+    """STOW-RS, QIDO-RS and WADO-RS: every file comes back byte for byte, and passes again."""
+    there = WebArchive(WebNode("orthanc", web_orthanc.web_url))
+    objects = deliverable(sorted((golden / "covid-19").rglob("*.dcm")))
+    assert {one.outcome for one in there.store(objects)} == {Outcome.STORED}
+    assert there.confirm(objects) == {one.sop_instance_uid for one in objects}
+    study_instance_uid = str(dcmread(objects[0].path).StudyInstanceUID)
+    assert there.count_instances(study_instance_uid) == len(objects)
+    series = [uid for uid, _ in there.find_series(study_instance_uid)]
+    returned = Returned(tmp_path / "returned")
+    assert wado.get_series(there.node, study_instance_uid, series, returned) == len(objects)
+    assert sorted(one.read_bytes() for one in returned.folder.iterdir()) == sorted(
+        one.path.read_bytes() for one in objects
+    )
+    assert_clean(check_folder(returned.folder))
+
+
+class Returned:
+    """Writes what a service gives back into a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.folder = folder
+
+    def take(self, chunks: Iterator[bytes]) -> None:
+        number = len(list(self.folder.iterdir()))
+        (self.folder / f"{number}.dcm").write_bytes(b"".join(chunks))
+
+
+def deliverable(files: Iterable[Path]) -> list[DeliverableObject]:
+    """Take files as what is delivered; the kind plays no part in the sending."""
+    headers = [(file, dcmread(file, stop_before_pixels=True)) for file in files]
+    return [
+        DeliverableObject(SR, str(one.SOPClassUID), str(one.SOPInstanceUID), file)
+        for file, one in headers
+    ]
 
 
 def fetch(url: str) -> bytes:

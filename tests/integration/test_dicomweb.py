@@ -19,21 +19,30 @@ from screener.audit.queries import study_status
 from screener.audit.story import why
 from screener.daemon.deliveries import deliver
 from screener.daemon.doctor import echo_node, examine
+from screener.daemon.listening import register_arrival
 from screener.daemon.nightly import run_nightly
 from screener.daemon.reprocess import reprocess_study
-from screener.daemon.site import Site, archive_of, open_site
+from screener.daemon.site import Site, archive_of, open_site, utc_now
+from screener.daemon.sweep import sweep
 from screener.deliver.archive import WebArchive
 from screener.deliver.scu import DeliverableObject, Outcome
 from screener.domain import DeliveryState, StudyState
 from screener.errors import DestinationUnavailable, StudyNotRetrieved
+from screener.receive.handlers import ReceiverHooks
+from screener.receive.retrieved import PartReceiver
+from screener.receive.spool import Spool
 from screener.settings import Settings
 from tests.integration.conftest import (
     PATIENCE_S,
     OrthancServer,
+    StartListening,
+    free_port,
     running_orthanc,
+    wait_until,
     with_dicomweb,
 )
-from tests.integration.receivers import REPORT, SEGMENTATION, data_set_of, write_object
+from tests.integration.processes import run_screener
+from tests.integration.receivers import REPORT, SEGMENTATION, call, data_set_of, write_object
 from tests.integration.test_commitment import delivery_of, report_with_files
 from tests.integration.web_services import SiteKeys, make_site_keys, tls_front, web_node
 from tests.receive_factories import SERIES_UID, STUDY_UID
@@ -160,6 +169,80 @@ def test_study_comes_back_by_wado(tmp_path: Path, web_orthanc: OrthancServer) ->
     assert data_set_of(lost) in [data_set_of(one.path) for one in slices]
     with pytest.raises(StudyNotRetrieved, match="has no CT, CR or DX series"):
         reprocess_study(site.settings, "1.2.3")
+
+
+def test_archive_is_asked_how_much_it_has(tmp_path: Path, web_orthanc: OrthancServer) -> None:
+    """A study is complete when as many came as the destination of its sender counts by QIDO-RS."""
+    slices = three_slices(tmp_path)
+    archive(web_orthanc.web_url).store(slices)
+    peer = {"ae_title": "PACS", "addresses": ("192.0.2.1",), "query_destination": "archive"}
+    quiet = {"series_quiet_s": 0.01, "study_quiet_s": 3600.0}
+    settings = Settings(
+        data_dir=tmp_path / "data",
+        spool={"reserve_bytes": 0},
+        completion=quiet,
+        peers=(peer,),
+        destinations=settings_for(tmp_path, web_orthanc.web_url).destinations,
+    )
+    site = open_site(settings)
+    hooks = ReceiverHooks(lambda one: register_arrival(site, one), lambda _: None, utc_now)
+    receiver = PartReceiver("PACS", Spool(settings.spool_path, 0), hooks, b"salt")
+
+    def state_after_sweep() -> StudyState:
+        sweep(site)
+        status = study_status(site.database, STUDY_UID)
+        assert status is not None
+        return status.state
+
+    for one in slices[:2]:
+        receiver.take(iter([one.path.read_bytes()]))
+    assert state_after_sweep() is StudyState.RECEIVING
+    receiver.take(iter([slices[2].path.read_bytes()]))
+    wait_until(lambda: state_after_sweep() is StudyState.VERIFIED)
+
+
+@pytest.mark.parametrize("how", ["get", "move", "wado"])
+def test_command_gets_back_what_was_purged(
+    tmp_path: Path, web_orthanc: OrthancServer, listening: StartListening, how: str
+) -> None:
+    """`screener reprocess` with an empty spool: every file is there again, byte for byte."""
+    slices = three_slices(tmp_path)
+    archive(web_orthanc.web_url).store(slices)
+    destination = (
+        {"protocol": "dicomweb", "url": web_orthanc.web_url}
+        if how == "wado"
+        else {"ae_title": web_orthanc.ae_title, "host": "127.0.0.1", "port": web_orthanc.dicom_port}
+    )
+    settings = Settings(
+        data_dir=tmp_path / "data",
+        node={"port": free_port()},
+        peers=({"ae_title": "ORTHANC", "addresses": ("127.0.0.1",), "allow_plain": True},),
+        spool={"reserve_bytes": 0},
+        destinations=({"name": "pacs", "retrieve": how, "timeout_s": PATIENCE_S} | destination,),
+    )
+    call(
+        f"{web_orthanc.url}/modalities/screener",
+        "PUT",
+        ["SCREENER", "127.0.0.1", settings.node.port],
+    )
+    if how == "move":
+        listening(settings)
+    environment = {
+        "SCREENER_DATA_DIR": str(settings.data_dir),
+        "SCREENER_NODE": settings.node.model_dump_json(exclude_none=True),
+        "SCREENER_SPOOL__RESERVE_BYTES": "0",
+        "SCREENER_DESTINATIONS": f"[{settings.destinations[0].model_dump_json(exclude_none=True)}]",
+    }
+    site = open_site(settings)
+    reprocess_study(settings, STUDY_UID)
+    for one in load_study(site.database, STUDY_UID).instances:  # purged
+        one.path.unlink()
+    answer = run_screener("reprocess", STUDY_UID, "--json", environment=environment)
+    assert answer.returncode == 0, answer.stderr
+    instances = load_study(site.database, STUDY_UID).instances
+    assert sorted(data_set_of(one.path) for one in instances) == sorted(
+        data_set_of(one.path) for one in slices
+    )
 
 
 # ── Orthanc over HTTPS ───────────────────────────────────────────────────────────────────────

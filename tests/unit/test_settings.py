@@ -13,6 +13,7 @@ from screener.errors import ConfigError
 from screener.settings import SETTINGS_FILE_VARIABLE, Settings, load_settings
 
 NODE = '[[destinations]]\nname = "a"\nae_title = "A"\nhost = "a"\nport = 104\n'
+PEER = '[[peers]]\nae_title = "A"\naddresses = ["10.0.0.1"]\n'
 WEB = (
     '[[destinations]]\nname = "a"\nprotocol = "dicomweb"\nurl = "https://pacs.example/dicom-web"\n'
 )
@@ -95,6 +96,8 @@ def test_load_settings_reads_lists_from_variables_as_json(monkeypatch: pytest.Mo
         (WEB + "port = 104\n", 'destinations.0.port: this key needs protocol = "dimse"'),
         (NODE + 'url = "https://x/"\n', 'destinations.0.url: this key needs protocol = "dicomweb"'),
         (NODE + 'protocol = "hl7"\n', "destinations.0.protocol: .*'dicomweb'.*found: 'hl7'"),
+        (PEER + 'query_destination = "x"\n', "peers: query_destination 'x' is no destination"),
+        (PEER + 'query_destination = "x"\nquery_port = 1\n', "exclude each other: keep one"),
         (NODE + "potr = 1\n", "destinations.0.potr: unknown key"),
         (WEB + 'confirm = "commitment"\n', "destinations.0.confirm: .*'query'.*'commitment'"),
         (WEB + 'retrieve = "get"\n', "destinations.0.retrieve: .*'wado'.*found: 'get'"),
