@@ -46,6 +46,7 @@ class SlicePlane:
     received_at: datetime
     content_digest: str
     frame_number: int | None = None
+    instance_number: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +136,17 @@ def measure_stack(planes: Sequence[SlicePlane], rules: GeometryRules) -> StackGe
 def _order(
     planes: Sequence[SlicePlane], locations: Vector, rules: GeometryRules
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Sort by location; of several planes at one location the newest is used (design 3.1)."""
+    """Sort by location; of several planes at one location the last is used.
 
-    def sort_key(index: int) -> tuple[float, datetime, str, int]:
+    The last by number, so that of two recordings that nothing else tells apart all slices come
+    from the same one, in whatever order they were received; then the newest (design 3.1).
+    """
+
+    def sort_key(index: int) -> tuple[float, int, datetime, str, int]:
         plane = planes[index]
         return (
             float(locations[index]),
+            plane.instance_number or 0,
             plane.received_at,
             plane.content_digest,
             plane.frame_number or 0,
@@ -237,8 +243,8 @@ def _find_defects(
         found.append(
             SourceDefect(
                 DefectCode.DUPLICATE_POSITION,
-                f"{geometry.n_duplicate_positions} slices lie where a newer one does; "
-                "the newest was used",
+                f"{geometry.n_duplicate_positions} slices lie where another one does; "
+                "the last by number, then the newest, was used",
                 geometry.n_duplicate_positions,
             )
         )

@@ -58,8 +58,19 @@ _KEYWORDS = (
     "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "PixelSpacing",
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue",
     "PixelPaddingRangeLimit", "RescaleIntercept", "RescaleSlope", "RescaleType",
-    "LossyImageCompression", *_GROUPS,
+    "LossyImageCompression", "TemporalPositionIdentifier", "TemporalPositionIndex",
+    "NominalPercentageOfCardiacPhase", "EchoNumbers", *_GROUPS,
 )  # fmt: skip
+#: What tells recordings of the same place apart, with the attributes that may say so: in
+#: functional groups (PS3.3 C.7.6.16.2.2, C.8.15.3) and at the root of single frames.
+DIVISIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("acquisition number", ("FrameAcquisitionNumber", "AcquisitionNumber")),
+    ("temporal position", ("TemporalPositionIndex", "TemporalPositionIdentifier")),
+    ("cardiac phase", ("NominalPercentageOfCardiacPhase",)),
+    ("tube voltage", ("KVP",)),
+    ("echo", ("EchoNumbers",)),
+    ("stack", ("StackID",)),
+)
 #: Attributes that the report counts as missing: Type 1 (a value is needed) and Type 2 (may be
 #: empty) of any composite image, of the CT classes, and of single-frame CT Image (PS3.3 A.3).
 _TYPE_1 = ("SOPInstanceUID", "Modality")
@@ -101,7 +112,7 @@ class FrameHeader:
     orientation: tuple[float, float, float, float, float, float] | None
     pixel_spacing_mm: tuple[float, float] | None
     slice_thickness_mm: float | None
-    acquisition_number: int | None
+    divisions: tuple[str, ...]  #: values of ``DIVISIONS``, empty where the header is silent
     rescale: Rescale | None
 
 
@@ -302,6 +313,12 @@ def _macros(group: Dataset) -> tuple[Dataset, ...]:
     return tuple(one.value[0] for one in group if one.VR == "SQ" and one.value)
 
 
+def _first_text(places: Sequence[Dataset], keywords: Sequence[str]) -> str:
+    """Give the first value that stands anywhere; for what only divides."""
+    found = (text_or_empty(place, keyword) for keyword in keywords for place in places)
+    return next((text for text in found if text), "")
+
+
 def _describe_frame(number: int | None, places: Sequence[Dataset], dataset: Dataset) -> FrameHeader:
     """Read the values of a frame from the first place that has them."""
 
@@ -327,6 +344,6 @@ def _describe_frame(number: int | None, places: Sequence[Dataset], dataset: Data
         orientation=orientation,
         pixel_spacing_mm=look_up("PixelSpacing", vector_reader(2)),
         slice_thickness_mm=thickness,
-        acquisition_number=integer_or_none(dataset, "AcquisitionNumber"),
+        divisions=tuple(_first_text((*places, dataset), keywords) for _, keywords in DIVISIONS),
         rescale=rescale,
     )

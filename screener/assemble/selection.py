@@ -5,6 +5,7 @@ than something derived, is there enough of it, and is it the kind of reconstruct
 know. Whether it shows a chest is asked of the pixels later.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from screener.assemble.geometry import (
     StackGeometry,
     measure_stack,
 )
-from screener.assemble.headers import InstanceHeader, SliceHeader
+from screener.assemble.headers import DIVISIONS, InstanceHeader, SliceHeader
 from screener.assemble.score import score_stack
 from screener.assemble.usable import usable_slices
 from screener.domain import (
@@ -186,7 +187,7 @@ def _judge_series(
         usable, defects = usable_slices(headers)
         n_slices = len(usable)
         stack, more = _one_grid(usable, rules)
-        stack, split = _one_acquisition(stack, rules.geometry)
+        stack, split = _one_recording(stack, rules.geometry)
         measured = _measure(stack, rules)
     except NotAnalysable as refusal:
         candidate = _candidate(
@@ -270,31 +271,41 @@ def _one_grid(
     return largest, [SourceDefect(DefectCode.EXCLUDED_INSTANCES, detail, n_other)]
 
 
-def _one_acquisition(
+def _one_recording(
     stack: list[SliceHeader], rules: GeometryRules
 ) -> tuple[list[SliceHeader], list[SourceDefect]]:
-    """Split a series that holds several acquisitions of the same place (phases, repeats).
+    """Split a series that holds several recordings of the same place (phases, repeats, energies).
 
-    Acquisitions one after the other along the table are one volume and stay together.
+    Recordings one after the other along the table are one volume and stay together.
     """
-    by_acquisition: dict[int | None, list[SliceHeader]] = defaultdict(list)
-    for one in stack:
-        by_acquisition[one.frame.acquisition_number].append(one)
-    if len(by_acquisition) == 1 or not _overlap(list(by_acquisition.values()), rules):
-        return stack, []
-    number, largest = max(
-        by_acquisition.items(), key=lambda item: (len(item[1]), -1 if item[0] is None else item[0])
-    )
-    n_other = len(stack) - len(largest)
-    detail = (
-        f"{n_other} left out: {len(by_acquisition)} acquisitions of the same place, "
-        f"number {number} is used"
-    )
-    return largest, [SourceDefect(DefectCode.EXCLUDED_INSTANCES, detail, n_other)]
+    defects: list[SourceDefect] = []
+    for index, (name, _) in enumerate(DIVISIONS):
+        groups: dict[str, list[SliceHeader]] = defaultdict(list)
+        for one in stack:
+            groups[one.frame.divisions[index]].append(one)
+        if len(groups) == 1 or not _overlap(list(groups.values()), rules):
+            continue
+        value, largest = max(groups.items(), key=lambda item: (len(item[1]), _rank(item[0])))
+        n_other = len(stack) - len(largest)
+        detail = (
+            f"{n_other} left out: {len(groups)} recordings of the same place, {name} "
+            f"{value or 'unknown'} is used"
+        )
+        defects.append(SourceDefect(DefectCode.EXCLUDED_INSTANCES, detail, n_other))
+        stack = largest
+    return stack, defects
+
+
+def _rank(value: str) -> tuple[float, str]:
+    """Order numbers as numbers, and what is none before them."""
+    try:
+        return float(value), value
+    except ValueError:
+        return -math.inf, value
 
 
 def _overlap(groups: Sequence[Sequence[SliceHeader]], rules: GeometryRules) -> bool:
-    """Tell whether slices of different acquisitions lie at the same positions."""
+    """Tell whether slices of different recordings lie at the same positions."""
     seen: set[int] = set()
     for group in groups:
         places = {round(_plane(one).position_mm[2] / rules.same_position_mm / 2) for one in group}
@@ -314,6 +325,7 @@ def _plane(one: SliceHeader) -> SlicePlane:
         instance.received_at,
         instance.content_digest,
         frame.frame_number,
+        one.header.instance_number,
     )
 
 

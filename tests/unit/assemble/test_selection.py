@@ -131,7 +131,7 @@ def test_two_acquisitions_of_one_place_are_split(tmp_path: Path) -> None:
     )
     (selected,) = rank(tmp_path).qualified
     assert len(selected.slices) == 24
-    assert {one.frame.acquisition_number for one in selected.slices} == {1}
+    assert {one.frame.divisions[0] for one in selected.slices} == {"1"}
     assert [(d.code, d.n_instances) for d in selected.defects] == [
         (DefectCode.EXCLUDED_INSTANCES, 20)
     ]
