@@ -113,8 +113,20 @@ def normalise_header(source: Dataset) -> tuple[Dataset, tuple[str, ...]]:
     if header.PatientSex not in _SEXES | {"", None}:
         header.PatientSex = ""
         notes.append("PatientSex is none of M, F and O in the source and left empty.")
+    _complete_deidentification(header, notes)
     header.SpecificCharacterSet = UNICODE
     return header, tuple(notes)
+
+
+def _complete_deidentification(header: Dataset, notes: list[str]) -> None:
+    """Give De-identification Method (0012,0063) the value that it must have (PS3.3 C.7.1.1)."""
+    if header.get("DeidentificationMethod") or header.get("DeidentificationMethodCodeSequence"):
+        return
+    if header.get("PatientIdentityRemoved") == "YES":
+        header.DeidentificationMethod = "not stated by the source"
+        notes.append("The source says that its identity was removed, and not how.")
+    elif "DeidentificationMethod" in header:
+        del header.DeidentificationMethod
 
 
 def _keywords(source: Dataset) -> Iterable[str]:

@@ -49,6 +49,7 @@ from tests.htj2k_planes import WITH_LUNGS, WITHOUT_LUNGS
 from tests.integration.conftest import StartListening
 from tests.integration.receivers import settings_for
 from tests.integration.test_conformance_matrix import assert_clean, enhanced_chest
+from tests.sr_reader import find, value_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.conformance]
 
@@ -97,9 +98,9 @@ class SendAndScreen:
     """Sends the files of a folder and screens what came of them."""
 
     def __init__(self, folder: Path, start: StartListening) -> None:
-        self.source = folder / "source"
-        self.source.mkdir(exist_ok=True)
-        self._folder = folder
+        self._folder = folder / "checked"
+        self.source = self._folder / "source"
+        self.source.mkdir(parents=True)
         self._settings: Settings = settings_for(
             folder, 1, confirm="none", kinds=tuple(kind.value for kind in KINDS)
         )
@@ -497,4 +498,5 @@ def test_real_series_says_what_its_identifiers_allow(node: SendAndScreen, name: 
     assert has_place == (name == "NORMAL_normal001")
     if not has_place:
         assert report.CompletionFlag == "PARTIAL"
-        assert "no Frame of Reference UID" in report.CompletionFlagDescription
+        comments = " ".join(value_of(one) for one in find(report, "121106"))
+        assert "no Frame of Reference UID" in comments

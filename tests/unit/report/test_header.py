@@ -165,3 +165,11 @@ def test_private_and_pixel_attributes_are_not_inherited() -> None:
     assert not any(element.tag.is_private for element in header)
     assert "Rows" not in header
     assert "ImagePositionPatient" not in header
+
+
+@pytest.mark.parametrize("is_removed", ["YES", "NO"])
+def test_deidentification_without_a_method_is_completed(is_removed: str) -> None:
+    """A method that must be there and is not stated is said to be so; an empty one is left out."""
+    header, _ = normalise(PatientIdentityRemoved=is_removed, DeidentificationMethod="")
+    expected = "not stated by the source" if is_removed == "YES" else None
+    assert header.get("DeidentificationMethod") == expected
