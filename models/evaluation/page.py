@@ -8,8 +8,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from models.evaluation import plots, tables
 from models.evaluation.affected import affected_scores, affected_truth
+from models.evaluation.compare import Measured, compare, read_published
 from models.evaluation.evaluate import Evaluation
-from models.evaluation.report import write_metrics
+from models.evaluation.report import EvaluationReport, report_document, write_metrics
 
 PAGE_FILE = "evaluation.html"
 #: Patients whose slices are drawn, at most.
@@ -101,9 +102,20 @@ def render_page(one: Evaluation, drawn: tuple[Plot, ...]) -> str:
         masks=tables.mask_rows(report) if report.masks else None,
         policies=tables.policy_rows(report) if report.patients else None,
         verdicts=tables.verdict_rows(report),
-        compared=None,
+        compared=_compared(report),
         plots=drawn,
     )
+
+
+def _compared(
+    report: EvaluationReport,
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]] | None:
+    """Give the table beside the publication of the model's recipe; None where there is none."""
+    published = read_published(report.model.recipe)
+    if published is None or not published.figures:
+        return None
+    found = compare([Measured("this evaluation", report_document(report))], [published])
+    return found.columns, found.rows
 
 
 def write_folder(one: Evaluation, folder: Path) -> tuple[Path, ...]:

@@ -15,7 +15,7 @@ from models.evaluation.card import card_text
 from models.evaluation.class_names import match_classes
 from models.evaluation.evaluate import EvaluationSettings, evaluate
 from models.evaluation.flattery import measure_flattery
-from models.evaluation.page import write_folder
+from models.evaluation.page import render_page, write_folder
 from models.evaluation.patients import VoteOutcome
 from models.evaluation.report import read_metrics
 from models.manifest import HuWindow
@@ -205,6 +205,17 @@ def test_written_page_needs_no_other_file(pictures: Path, tmp_path: Path) -> Non
         rows = list(csv.DictReader(stream))
     assert [row["decision"] for row in rows].count("covid-19") == 3
     assert float(rows[0]["p_covid-19"]) == pytest.approx(1 / (1 + np.exp(4.0)), rel=1e-3)
+
+
+def test_page_shows_the_publication_of_the_recipe(pictures: Path, tmp_path: Path) -> None:
+    """A model that follows a published system stands beside its figure."""
+    folder = write_brightness_model(tmp_path / "model")
+    one = evaluate(folder, read_image_csv(pictures), QUICK)
+    assert "published:" not in render_page(one, ())
+    model = replace(one.report.model, recipe="covid-ct-mobile")
+    page = render_page(replace(one, report=replace(one.report, model=model)), ())
+    assert "published: covid-ct-mobile" in page
+    assert "0.810" in page
 
 
 def test_metrics_of_another_form_are_refused(tmp_path: Path) -> None:
