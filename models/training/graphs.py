@@ -152,7 +152,7 @@ def class_logits(logits: Tensor) -> Tensor:
 class GreyImageGraph(nn.Module):
     """Exported for pictures: grey images of any size in, class logits out."""
 
-    def __init__(self, network: GreyNetwork, rows: int, columns: int) -> None:
+    def __init__(self, network: nn.Module, rows: int, columns: int) -> None:
         super().__init__()
         self.network = network
         self.size = (rows, columns)
@@ -166,7 +166,7 @@ class LungCropGraph(nn.Module):
     """Exported behind a lung model: pictures and their lung logits in, class logits out."""
 
     def __init__(
-        self, network: GreyNetwork, rows: int, columns: int, *, shrink_pixels: float, cut: float
+        self, network: nn.Module, rows: int, columns: int, *, shrink_pixels: float, cut: float
     ) -> None:
         super().__init__()
         self.network = network
@@ -190,7 +190,7 @@ class HuSliceGraph(nn.Module):
     """
 
     def __init__(
-        self, network: GreyNetwork, rows: int, columns: int, *, window: HuWindow, uses_boxes: bool
+        self, network: nn.Module, rows: int, columns: int, *, window: HuWindow, uses_boxes: bool
     ) -> None:
         super().__init__()
         self.network = network
@@ -218,7 +218,7 @@ class MaskGraph(nn.Module):
     """
 
     def __init__(
-        self, network: GreyNetwork, rows: int, columns: int, *, window: HuWindow | None
+        self, network: nn.Module, rows: int, columns: int, *, window: HuWindow | None
     ) -> None:
         super().__init__()
         self.network = network

@@ -75,6 +75,8 @@ def _change_grey(images: Tensor, settings: Augmentation, generator: torch.Genera
         gamma = 1.0 + _spread(generator, n, settings.gamma)
         share = (images / _WHITE).clamp(0.0, 1.0)
         images = _WHITE * share ** gamma.view(n, 1, 1, 1).to(images.device)
+    if settings.window:
+        images = _change_window(images, settings.window, generator)
     if settings.contrast:
         factor = 1.0 + _spread(generator, n, settings.contrast)
         middle = images.mean(dim=(2, 3), keepdim=True)
@@ -82,10 +84,29 @@ def _change_grey(images: Tensor, settings: Augmentation, generator: torch.Genera
     if settings.brightness:
         offset = _WHITE * _spread(generator, n, settings.brightness)
         images = images + offset.view(n, 1, 1, 1).to(images.device)
+    if settings.blur:
+        mix = _spread(generator, n, settings.blur).view(n, 1, 1, 1).to(images.device)
+        images = images + (_blurred(images) - images) * mix
     if settings.noise:
         noise = torch.randn(images.shape, generator=generator) * (settings.noise * _WHITE)
         images = images + noise.to(images.device)
     return images.clamp(0.0, _WHITE)
+
+
+def _change_window(images: Tensor, most: float, generator: torch.Generator) -> Tensor:
+    """Cut off up to ``most`` of either end of the grey range; half of the ends stay as they are."""
+    n = len(images)
+    cut = [(torch.rand(n, generator=generator) * 2.0 - 1.0).clamp_min(0.0) * most for _ in range(2)]
+    lower, upper = (one.view(n, 1, 1, 1).to(images.device) * _WHITE for one in cut)
+    return (images - lower) * (_WHITE / (_WHITE - lower - upper))
+
+
+def _blurred(images: Tensor) -> Tensor:
+    """Smooth with the binomial kernel of five pixels along each axis."""
+    weights = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=images.device) / 16.0
+    padded = functional.pad(images, (2, 2, 2, 2), mode="replicate")
+    along = functional.conv2d(padded, weights.view(1, 1, 1, 5))
+    return functional.conv2d(along, weights.view(1, 1, 5, 1))
 
 
 def _spread(generator: torch.Generator, n: int, most: float) -> Tensor:

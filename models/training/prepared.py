@@ -42,6 +42,12 @@ class PreparedImages:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def of(self, indices: Sequence[int]) -> "PreparedImages":
+        """Give the images of these indices of the data set, in their order."""
+        where = {index: position for position, index in enumerate(self.indices)}
+        chosen = torch.tensor([where[one] for one in indices], dtype=torch.int64)
+        return PreparedImages(self.images[chosen], self.targets[chosen], tuple(indices))
+
 
 class LungFinder:
     """Finds lung masks with an exported lung model.

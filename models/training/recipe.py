@@ -26,6 +26,8 @@ class SplitRule(Enum):
     """As the lists say that come with the data."""
     PATIENT = "patient"
     """Whole patients, drawn until each side has its share."""
+    FOLDS = "folds"
+    """Each patient is validated on once; one network per fold, all of them exported as one."""
 
 
 class Crop(Enum):
@@ -83,6 +85,8 @@ class Monitor(Enum):
     """The highest; mean over the classes, each against the rest."""
     DICE = "dice"
     """The highest mean over the images."""
+    LAST = "last"
+    """No choice: the last epoch is kept, whatever the validation data say."""
 
 
 class MetricName(Enum):
@@ -103,7 +107,8 @@ class DataSettings:
 
     ``classes`` must be those of the layout, in its order, and are empty for a segmentation, whose
     ``structure`` names the mask. ``shares`` are training, validation and test where ``split`` is by
-    patient. ``allow_leaks_because`` is empty as a rule (see ``models.datasets.splits``).
+    patient; ``n_folds`` counts the folds where it is ``folds`` and is 0 otherwise.
+    ``allow_leaks_because`` is empty as a rule (see ``models.datasets.splits``).
     """
 
     layout: str
@@ -112,6 +117,7 @@ class DataSettings:
     split: SplitRule
     shares: tuple[float, float, float]
     allow_leaks_because: str = ""
+    n_folds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +139,8 @@ class Preprocessing:
     """From an image of any size to the input of the network.
 
     ``hu_window`` turns HU into grey values; None for data that are grey already. ``lungs`` is None
-    where the whole image is used.
+    where the whole image is used. ``is_mirrored`` lets the exported classifier average the logits
+    of each image and its mirror image; false where the recipe does not say.
     """
 
     rows: int
@@ -143,6 +150,7 @@ class Preprocessing:
     crop: Crop
     hu_window: HuWindow | None
     lungs: LungBoxes | None
+    is_mirrored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +261,10 @@ class Augmentation:
 
     ``scale`` 0.1 zooms by 0.9 to 1.1; ``shift`` is a share of the side; ``brightness`` a share of
     the grey range; ``contrast`` and ``gamma`` 0.2 give factors from 0.8 to 1.2; ``noise`` is a
-    standard deviation as a share of the grey range; the flips are probabilities.
+    standard deviation as a share of the grey range; the flips are probabilities. ``window`` cuts up
+    to that share off either end of the grey range and spreads the rest over all of it, as another
+    CT window would; ``blur`` 0.8 mixes each image with its blurred self from 0.8 (blurred) to -0.8
+    (sharpened). The last two are 0 where the recipe does not say.
     """
 
     rotation_degrees: float
@@ -265,6 +276,8 @@ class Augmentation:
     contrast: float
     gamma: float
     noise: float
+    window: float = 0.0
+    blur: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +286,11 @@ class TrainingSettings:
 
     ``frozen_epochs`` is how many first epochs train the head alone. ``average_decay`` keeps an
     exponential moving average of the weights, which is what is validated and exported; 0 is off.
+    ``n_members`` networks are trained with neighbouring seeds and exported as one that averages
+    their logits; 1 where the recipe does not say, and set by the folds where there are folds.
+    ``is_decision_balanced`` moves the exported logits by offsets fitted on the validation data, so
+    that no class is preferred (see ``models.training.decision_offset``); false where the recipe
+    does not say.
     """
 
     epochs: int
@@ -281,6 +299,8 @@ class TrainingSettings:
     monitor: Monitor
     frozen_epochs: int
     average_decay: float
+    n_members: int = 1
+    is_decision_balanced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

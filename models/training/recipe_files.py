@@ -180,6 +180,13 @@ def _recipe(root: StrictTable) -> Recipe:
 
 def _check_together(root: StrictTable, recipe: Recipe) -> None:
     """Refuse a loss or a figure that does not fit the task."""
+    is_committee = recipe.training.n_members > 1 or recipe.data.split is SplitRule.FOLDS
+    if recipe.task is RecipeTask.SEGMENTATION and (
+        is_committee or recipe.preprocessing.is_mirrored
+    ):
+        raise root.invalid("task", recipe.task.value, "members, folds and mirrored need classes")
+    if recipe.data.split is SplitRule.FOLDS and recipe.training.n_members > 1:
+        raise root.invalid("training.members", recipe.training.n_members, "the folds are members")
     is_mask_loss = isinstance(recipe.loss, FocalTversky | BinaryCrossEntropy)
     if recipe.task is RecipeTask.SEGMENTATION and not is_mask_loss:
         raise root.invalid("loss", recipe.loss, "masks need focal-tversky or binary-cross-entropy")
@@ -192,7 +199,7 @@ def _check_together(root: StrictTable, recipe: Recipe) -> None:
         raise root.invalid("data.classes", n_classes, "binary cross entropy needs two classes")
     is_of_masks = recipe.training.monitor is Monitor.DICE
     if is_of_masks is (recipe.task is RecipeTask.CLASSIFICATION) and (
-        recipe.training.monitor is not Monitor.LOSS
+        recipe.training.monitor not in {Monitor.LOSS, Monitor.LAST}
     ):
         raise root.invalid(
             "training.monitor", recipe.training.monitor.value, f"does not fit {recipe.task.value}"
@@ -206,14 +213,15 @@ def _data(table: StrictTable, task: RecipeTask) -> DataSettings:
     layout = table.text("layout")
     split = table.choice("split", SplitRule)
     shares = table.numbers("shares") if split is SplitRule.PATIENT else (0.0, 0.0, 0.0)
-    if split is SplitRule.LISTS and table.has("shares"):
+    if split is not SplitRule.PATIENT and table.has("shares"):
         table.numbers("shares")  # a base may have them for a variant that draws patients
     if len(shares) != 3 or (split is SplitRule.PATIENT and abs(sum(shares) - 1.0) > 1e-6):  # noqa: PLR2004
         raise table.invalid("shares", list(shares), "must be training, validation, test, sum 1")
     reason = table.text("allow_leaks_because") if table.has("allow_leaks_because") else ""
+    n_folds = table.count("n_folds", lower=2) if split is SplitRule.FOLDS else 0
     first, second, third = shares
     return table.finished(
-        DataSettings(layout, classes, structure, split, (first, second, third), reason)
+        DataSettings(layout, classes, structure, split, (first, second, third), reason, n_folds)
     )
 
 
@@ -232,6 +240,7 @@ def _preprocessing(table: StrictTable) -> Preprocessing:
             crop=crop,
             hu_window=_window(table.table("hu_window")) if table.has("hu_window") else None,
             lungs=boxes if crop is Crop.LUNGS else None,
+            is_mirrored=table.truth("mirrored") if table.has("mirrored") else False,
         )
     )
 
@@ -319,6 +328,8 @@ def _augmentation(table: StrictTable) -> Augmentation:
         contrast=table.number("contrast", lower=0.0, upper=0.9),
         gamma=table.number("gamma", lower=0.0, upper=0.9),
         noise=table.number("noise", lower=0.0, upper=1.0),
+        window=table.number("window", lower=0.0, upper=0.4) if table.has("window") else 0.0,
+        blur=table.number("blur", lower=0.0, upper=1.0) if table.has("blur") else 0.0,
     )
     return table.finished(augmentation)
 
@@ -331,6 +342,10 @@ def _training(table: StrictTable) -> TrainingSettings:
         monitor=table.choice("monitor", Monitor),
         frozen_epochs=table.count("frozen_epochs", lower=0),
         average_decay=table.number("average_decay", lower=0.0, upper=0.9999),
+        n_members=table.count("members") if table.has("members") else 1,
+        is_decision_balanced=table.truth("balance_decision")
+        if table.has("balance_decision")
+        else False,
     )
     return table.finished(settings)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from models.datasets import LabelledImages, Unit
 from models.evaluation.operating_point import ChosenPoint
@@ -24,7 +25,6 @@ from models.training.export import export_graph
 from models.training.graph_joining import export_behind_lungs
 from models.training.graphs import (
     GreyImageGraph,
-    GreyNetwork,
     HuSliceGraph,
     LungCropGraph,
     MaskGraph,
@@ -52,7 +52,7 @@ class Trained:
     operating_point: ChosenPoint
 
 
-def package(network: GreyNetwork, trained: Trained, folder: Path) -> Manifest:
+def package(network: nn.Module, trained: Trained, folder: Path) -> Manifest:
     """Export the graph and write the manifest beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     network = network.cpu().eval()
@@ -93,7 +93,7 @@ def package(network: GreyNetwork, trained: Trained, folder: Path) -> Manifest:
 
 
 def _export(
-    network: GreyNetwork, trained: Trained, folder: Path
+    network: nn.Module, trained: Trained, folder: Path
 ) -> tuple[Task, tuple[str, ...], tuple[str, ...]]:
     """Write the graph; give its task, inputs and outputs."""
     recipe, unit = trained.recipe, trained.data.unit
@@ -105,7 +105,7 @@ def _export(
 
 
 def _export_masks(
-    network: GreyNetwork, recipe: Recipe, unit: Unit, folder: Path
+    network: nn.Module, recipe: Recipe, unit: Unit, folder: Path
 ) -> tuple[Task, tuple[str, ...], tuple[str, ...]]:
     size = (recipe.preprocessing.rows, recipe.preprocessing.columns)
     window = recipe.preprocessing.hu_window if unit is Unit.HU else None
@@ -117,7 +117,7 @@ def _export_masks(
 
 
 def _export_hu_slices(
-    network: GreyNetwork, recipe: Recipe, folder: Path
+    network: nn.Module, recipe: Recipe, folder: Path
 ) -> tuple[Task, tuple[str, ...], tuple[str, ...]]:
     steps = recipe.preprocessing
     if steps.hu_window is None:
@@ -136,7 +136,7 @@ def _export_hu_slices(
 
 
 def _export_pictures(
-    network: GreyNetwork, recipe: Recipe, folder: Path
+    network: nn.Module, recipe: Recipe, folder: Path
 ) -> tuple[Task, tuple[str, ...], tuple[str, ...]]:
     steps = recipe.preprocessing
     contract = (Task.IMAGE_CLASSIFICATION, ("grey",), ("class_logits",))

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from models.datasets import (
     TEST,
@@ -20,16 +21,14 @@ from models.datasets import (
     LabelledImages,
     Split,
     read_dataset,
-    split_by_lists,
-    split_by_patient,
 )
 from models.errors import TrainingFailed
 from models.evaluation.operating_point import untuned
-from models.evaluation.plots import confusion_plot, curves_plot, roc_plot
+from models.evaluation.plots import confusion_plot, roc_plot
 from models.manifest import Manifest, Metric
 from models.training.cards import CardFacts, write_card
+from models.training.decision_offset import balanced
 from models.training.failures import Failures, show_class_failures, show_mask_failures
-from models.training.graphs import GreyNetwork
 from models.training.learning_figures import EpochFigures
 from models.training.measuring import (
     MeasuredClasses,
@@ -39,19 +38,18 @@ from models.training.measuring import (
     measure_classes,
     measure_masks,
 )
-from models.training.network_builders import build_network, count_parameters
-from models.training.prepared import PreparedImages, Track, prepare
-from models.training.recipe import Recipe, RecipeTask, SplitRule
+from models.training.members import Members, Watching, plan_members, train_members
+from models.training.network_builders import count_parameters
+from models.training.prepared import Track, prepare
+from models.training.recipe import Recipe, RecipeTask
 from models.training.recipe_package import Trained, package
-from models.training.tflite_weights import settle_batch_norm
-from models.training.trainer import Learnt, Problem, fit, predict
+from models.training.trainer import Learnt
 
-#: Training images that give folded batch norms their statistics.
-_SETTLING_IMAGES = 64
 #: What a training leaves in its folder.
 OUTPUTS: Mapping[str, str] = {
     "recipe.json": "the recipe as it was run, with every change",
     "split.json": "names of the images on each side, and the leaks that were allowed",
+    "member-N": "checkpoint, weights and curves of each network where a recipe trains several",
     "checkpoint.pt": "the state after the latest epoch, for --resume",
     "best.pt": "the weights of the best epoch",
     "metrics.json": "figures of every epoch and of each side, with intervals",
@@ -101,45 +99,27 @@ def train_recipe(recipe: Recipe, data_folder: Path, around: Surroundings) -> Out
     torch.set_num_threads(around.threads)
     device = open_device(around.device)
     data = read_dataset(recipe.data.layout, data_folder)
-    split = divide(data, recipe)
+    plans = plan_members(data, recipe, around.out)
     around.out.mkdir(parents=True, exist_ok=True)
     _write_json(around.out / "recipe.json", asdict(recipe))
-    _write_json(around.out / "split.json", _split_names(data, split))
-    torch.manual_seed(recipe.training.seed)
-    built = build_network(recipe)
-    network = GreyNetwork(built.network, built.mean, built.deviation)
-    around.say(f"{recipe.network.name}: {count_parameters(network)} trainable parameters")
-    sides = {
-        side: prepare(data, indices, recipe, threads=around.threads, track=around.track)
-        for side, indices in split.sides().items()
-        if indices or side != TEST
-    }
-    if recipe.network.weights.endswith(".tflite"):
-        settle_batch_norm(network, sides["training"].images[:_SETTLING_IMAGES].to(torch.float32))
-    problem = Problem(network, built.head, sides["training"], sides[VALIDATION], recipe)
-    learnt = fit(
-        problem,
-        around.out,
-        device=device,
-        is_resumed=around.is_resumed,
-        on_epoch=lambda one: around.say(_epoch_line(one, recipe)),
-        on_step=around.on_step,
-    )
-    (around.out / "curves.png").write_bytes(curves_plot(_curves(learnt)))
-    judged = {side: one for side, one in sides.items() if side != "training"}
-    trained, failures = _measure(problem, data, judged, learnt, around)
+    _write_json(around.out / "split.json", [_split_names(data, one.split) for one in plans])
+    indices = sorted({n for one in plans for side in one.split.sides().values() for n in side})
+    prepared = prepare(data, indices, recipe, threads=around.threads, track=around.track)
+    watching = Watching(device, around.is_resumed, around.say, around.on_step)
+    members = train_members(recipe, plans, prepared, watching)
+    network, trained, failures = _measure(members, recipe, data, around)
     around.say("exporting the model")
     manifest = package(network, trained, around.out / "model")
     facts = CardFacts(
-        n_parameters=count_parameters(network.network),
-        n_training_images=len(split.training),
-        has_test=TEST in judged,
-        leaks=tuple(str(leak) for leak in split.leaks),
-        leak_reason=split.allowed_because,
+        n_parameters=sum(count_parameters(one.network) for one in members.networks),
+        n_training_images=len(members.training_indices),
+        has_test=TEST in members.judged,
+        leaks=tuple(str(leak) for leak in plans[0].split.leaks),
+        leak_reason=plans[0].split.allowed_because,
         failures=failures,
     )
     write_card(manifest, trained, facts, around.out / "model")
-    return _outcome(recipe, learnt, manifest, around)
+    return _outcome(recipe, members.learnt[0], manifest, around)
 
 
 def open_device(name: str) -> torch.device:
@@ -153,51 +133,30 @@ def open_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def divide(data: LabelledImages, recipe: Recipe) -> Split:
-    """Split the data as the recipe says; a split without validation images is refused."""
-    if recipe.data.split is SplitRule.LISTS:
-        split = split_by_lists(data, allow_leaks_because=recipe.data.allow_leaks_because)
-    else:
-        split = split_by_patient(data, recipe.data.shares, recipe.training.seed)
-    if not split.training or not split.validation:
-        raise TrainingFailed(
-            f"{data.name}: the split has {len(split.training)} training and "
-            f"{len(split.validation)} validation images; both are needed, correct data.split"
-        )
-    return split
-
-
 def _measure(
-    problem: Problem,
-    data: LabelledImages,
-    judged: Mapping[str, PreparedImages],
-    learnt: Learnt,
-    around: Surroundings,
-) -> tuple[Trained, Failures]:
+    members: Members, recipe: Recipe, data: LabelledImages, around: Surroundings
+) -> tuple[nn.Module, Trained, Failures]:
     """Measure validation and test, write figures and pictures, collect what the manifest tells."""
-    recipe = problem.recipe
-    device = next(problem.network.parameters()).device
-    batch_size = recipe.training.batch_size
-    logits = {
-        side: predict(problem.network, one, batch_size=batch_size, device=device)
-        for side, one in judged.items()
-    }
-    n_patients = len({data.samples[n].patient for n in problem.training.indices})
+    judged, logits, network = members.judged, dict(members.logits), members.network
+    n_patients = len({data.samples[n].patient for n in members.training_indices})
     if recipe.task is RecipeTask.SEGMENTATION:
         masks = [measure_masks(data, judged[side], logits[side], side=side) for side in judged]
-        _write_metrics(around.out, recipe, learnt, masks)
+        _write_metrics(around.out, recipe, members.learnt, masks)
         metrics = tuple(_dice_metric(one, data) for one in masks)
         fitted = "not fitted: the mask is a threshold on the logit"
         failures = show_mask_failures(masks[-1], judged[masks[-1].side], data, around.out / "model")
-        return Trained(recipe, data, n_patients, metrics, 1.0, fitted, untuned()), failures
+        found = Trained(recipe, data, n_patients, metrics, 1.0, fitted, untuned())
+        return network, found, failures
     on = f"{data.name}, validation"
     labels = judged[VALIDATION].targets
+    if recipe.training.is_decision_balanced:
+        network, logits = balanced(network, logits, labels, members.fold_of)
     temperature = fitted_temperature(logits[VALIDATION], labels)
     point = chosen_point(logits[VALIDATION], labels, temperature, on)
     classes = [
         measure_classes(data, judged[side], logits[side], temperature, side=side) for side in judged
     ]
-    _write_metrics(around.out, recipe, learnt, classes)
+    _write_metrics(around.out, recipe, members.learnt, classes)
     _write_predictions(around.out / "predictions.csv", data, classes)
     last = classes[-1]
     (around.out / "confusion.png").write_bytes(confusion_plot(last.figures))
@@ -205,19 +164,8 @@ def _measure(
     failures = show_class_failures(last, judged[last.side], data, around.out / "model")
     metrics = tuple(metric for one in classes for metric in _class_metrics(one, data))
     fitted = f"least cross entropy on {on}, {len(labels)} images"
-    return Trained(recipe, data, n_patients, metrics, temperature, fitted, point), failures
-
-
-def _curves(learnt: Learnt) -> dict[str, list[float]]:
-    """Give every figure over the epochs that applies to the task."""
-    curves = {"training loss": [one.training_loss for one in learnt.history]}
-    for name in ("loss", "accuracy", "auc", "dice"):
-        values = [getattr(one, name) for one in learnt.history]
-        if any(value is not None for value in values):
-            curves[f"validation {name}"] = [
-                float("nan") if value is None else value for value in values
-            ]
-    return curves
+    found = Trained(recipe, data, n_patients, metrics, temperature, fitted, point)
+    return network, found, failures
 
 
 def _class_metrics(measured: MeasuredClasses, data: LabelledImages) -> list[Metric]:
@@ -248,7 +196,7 @@ def _dice_metric(measured: MeasuredMasks, data: LabelledImages) -> Metric:
 def _write_metrics(
     out: Path,
     recipe: Recipe,
-    learnt: Learnt,
+    learnt: tuple[Learnt, ...],
     measured: list[MeasuredClasses] | list[MeasuredMasks],
 ) -> None:
     """Write every figure of the training; arrays stay in predictions.csv."""
@@ -261,9 +209,9 @@ def _write_metrics(
     document = {
         "recipe": recipe.name,
         "published": [asdict(one) for one in recipe.published],
-        "best_epoch": learnt.best.epoch + 1,
+        "best_epochs": [one.best.epoch + 1 for one in learnt],
         "sides": sides,
-        "epochs": [asdict(one) for one in learnt.history],
+        "epochs": [[asdict(one) for one in member.history] for member in learnt],
     }
     _write_json(out / "metrics.json", document)
 
@@ -305,16 +253,6 @@ def _plain(value: object) -> object:
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"{value!r} has no place in JSON")
-
-
-def _epoch_line(figures: EpochFigures, recipe: Recipe) -> str:
-    parts = [f"epoch {figures.epoch + 1}/{recipe.training.epochs}"]
-    parts += [f"training loss {figures.training_loss:.4f}", f"validation loss {figures.loss:.4f}"]
-    for name in ("accuracy", "auc", "dice"):
-        value = getattr(figures, name)
-        if value is not None:
-            parts.append(f"{name} {value:.3f}")
-    return ", ".join(parts)
 
 
 def _outcome(recipe: Recipe, learnt: Learnt, manifest: Manifest, around: Surroundings) -> Outcome:

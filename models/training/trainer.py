@@ -205,14 +205,17 @@ def _step(run: _Running, problem: Problem, chosen: Tensor, generator: torch.Gene
 
 
 def _average(run: _Running, decay: float) -> None:
-    """Move the average towards the weights, faster at first; statistics are taken as they are."""
+    """Move the average towards the weights, faster at first; the statistics belong to them."""
     decay = min(decay, (1 + run.n_steps_done) / (10 + run.n_steps_done))
     with torch.no_grad():
         pairs = zip(run.average.parameters(), run.network.parameters(), strict=True)
         for kept, new in pairs:
             kept.lerp_(new, 1.0 - decay)
         for known, now in zip(run.average.buffers(), run.network.buffers(), strict=True):
-            known.copy_(now)
+            if known.is_floating_point():
+                known.lerp_(now, 1.0 - decay)
+            else:
+                known.copy_(now)
 
 
 def _freeze(problem: Problem, *, is_frozen: bool) -> None:
