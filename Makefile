@@ -8,7 +8,7 @@ SCREENER_TEST_DATA ?= $(abspath ../shared/data)
 export SCREENER_TEST_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check lint types imports unit integration test-slow bench services conformance clean
+.PHONY: help venv demo test check lint types imports unit integration test-slow bench services conformance figures clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -72,6 +72,15 @@ test-slow: $(VENV)/.full services ## the tests that take longer than a minute ea
 
 bench: $(VENV)/.full ## lung Dice end to end, and speed as ratios measured side by side
 	$(BIN)/python -m tests.bench
+
+FIGURES_RECIPE  ?= covid-ct-mobile
+FIGURES_DATA    ?= $(SCREENER_TEST_DATA)/train/covid-ct
+FIGURES_WEIGHTS ?= $(SCREENER_TEST_DATA)/weights/mobilenet_v2_1.0_224_imagenet_int8.tflite
+FIGURES_OUT     ?= build/figures/$(FIGURES_RECIPE)
+
+figures: $(VENV)/.full ## train and measure a research model: FIGURES_RECIPE, FIGURES_DATA, FIGURES_WEIGHTS, FIGURES_OUT
+	$(BIN)/screener models train $(FIGURES_RECIPE) --data $(FIGURES_DATA) --out $(FIGURES_OUT) --resume --set network.weights=$(FIGURES_WEIGHTS)
+	$(BIN)/screener models evaluate $(FIGURES_OUT)/model --layout covid-ct --data $(FIGURES_DATA) --part validation --out $(FIGURES_OUT)/report
 
 clean: ## remove the environment and every cache
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -5,7 +5,8 @@ sources. An offset on the logits, fitted on validation data, puts that right wit
 the network has learnt; AUC does not change.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ class Offset(nn.Module):
 
     def forward(self, grey: Tensor) -> Tensor:
         """Map grey images to moved logits, one per class."""
-        return class_logits(self.network(grey)) + self.offsets
+        return class_logits(self.network(grey)) + cast("Tensor", self.offsets)
 
 
 def fit_offsets(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[float, ...]:
@@ -44,47 +45,52 @@ def fit_offsets(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple
         Shape ``(n,)``.
     """
     n, n_classes = logits.shape
+    truth = np.eye(n_classes)[labels]
 
-    def cost(free: NDArray[np.float64]) -> float:
-        moved = (logits + free[1:] - free[1:].mean()) / np.exp(free[0])
-        largest = moved.max(axis=1, keepdims=True)
-        log_sum = np.log(np.exp(moved - largest).sum(axis=1)) + largest[:, 0]
-        entropy = (log_sum - moved[np.arange(n), labels]).sum()
-        return float(entropy + _SHRINKAGE * (free[1:] ** 2).sum())
+    def cost(free: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """Give the cost of the logarithm of a temperature and of offsets, and its slope."""
+        temperature = np.exp(free[0])
+        scaled = (logits + free[1:] - free[1:].mean()) / temperature
+        scaled -= scaled.max(axis=1, keepdims=True)
+        log_sum = np.log(np.exp(scaled).sum(axis=1, keepdims=True))
+        excess = np.exp(scaled - log_sum) - truth
+        entropy = float(((log_sum - scaled) * truth).sum() + _SHRINKAGE * (free[1:] ** 2).sum())
+        of_offsets = excess.sum(axis=0) / temperature + 2.0 * _SHRINKAGE * free[1:]
+        return entropy, np.array([-(excess * scaled).sum(), *of_offsets])
 
-    found = minimize(cost, np.zeros(1 + n_classes), method="L-BFGS-B").x[1:]
+    found = minimize(cost, np.zeros(1 + n_classes), jac=True, method="L-BFGS-B").x[1:]
     return tuple(float(one) for one in found - found.mean())
 
 
-def offset_out_of_fold(
-    logits: NDArray[np.float64], labels: NDArray[np.int64], fold_of: NDArray[np.int64]
+def offset_left_out(
+    logits: NDArray[np.float64], labels: NDArray[np.int64], patients: Sequence[str]
 ) -> NDArray[np.float64]:
-    """Move the logits of each fold by offsets that were fitted on the other folds."""
-    moved = logits.copy()
-    for fold in np.unique(fold_of):
-        others = fold_of != fold
-        moved[~others] += np.array(fit_offsets(logits[others], labels[others]))
+    """Move the logits of each patient by offsets that were fitted on all others."""
+    moved, owner = logits.copy(), np.array(patients)
+    for patient in np.unique(owner):
+        others = owner != patient
+        if others.any():
+            moved[~others] += np.array(fit_offsets(logits[others], labels[others]))
     return moved
 
 
 def balanced(
-    network: nn.Module, logits: Mapping[str, Tensor], labels: Tensor, fold_of: Tensor | None
+    network: nn.Module, logits: Mapping[str, Tensor], labels: Tensor, patients: Sequence[str]
 ) -> tuple[nn.Module, dict[str, Tensor]]:
     """Move a network and the logits of every side by offsets fitted on the validation side.
 
+    The validation figures of a patient use offsets of the other patients: what was fitted on an
+    image is not measured on it.
+
     Parameters
     ----------
-    labels
+    labels, patients
         Of the validation side.
-    fold_of
-        Fold of each validation image; the figures of a fold then use offsets of the others alone.
     """
     known = labels.numpy().astype(np.int64)
     found = {side: class_logits(one).double().numpy() for side, one in logits.items()}
     offsets = fit_offsets(found[VALIDATION], known)
     moved = {side: one + np.array(offsets) for side, one in found.items()}
-    if fold_of is not None:
-        folds = fold_of.numpy().astype(np.int64)
-        moved[VALIDATION] = offset_out_of_fold(found[VALIDATION], known, folds)
+    moved[VALIDATION] = offset_left_out(found[VALIDATION], known, patients)
     tensors = {side: torch.from_numpy(one).float() for side, one in moved.items()}
     return Offset(network, offsets), tensors

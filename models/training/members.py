@@ -60,8 +60,7 @@ class Watching:
 class Members:
     """The trained networks as one and each alone, and what each side's images got.
 
-    ``judged`` and ``logits`` are by side, without the training side. ``fold_of`` gives for each
-    validation image the member that judged it, None where all of them did.
+    ``judged`` and ``logits`` are by side, without the training side.
     """
 
     network: nn.Module
@@ -70,7 +69,6 @@ class Members:
     training_indices: tuple[int, ...]
     judged: Mapping[str, PreparedImages]
     logits: Mapping[str, Tensor]
-    fold_of: Tensor | None
 
 
 def plan_members(data: LabelledImages, recipe: Recipe, out: Path) -> tuple[Plan, ...]:
@@ -128,7 +126,6 @@ def train_members(
     }
     if is_folds:
         logits[VALIDATION] = torch.cat(own_logits)
-    fold_of = [torch.full((len(one),), number) for number, one in enumerate(own_logits)]
     return Members(
         network=network,
         networks=tuple(networks),
@@ -136,7 +133,6 @@ def train_members(
         training_indices=tuple(sorted({n for plan in plans for n in plan.split.training})),
         judged={side: judged[side] for side in (VALIDATION, TEST) if side in judged},
         logits=logits,
-        fold_of=torch.cat(fold_of) if is_folds else None,
     )
 
 

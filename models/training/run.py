@@ -150,7 +150,8 @@ def _measure(
     on = f"{data.name}, validation"
     labels = judged[VALIDATION].targets
     if recipe.training.is_decision_balanced:
-        network, logits = balanced(network, logits, labels, members.fold_of)
+        patients = [data.samples[n].patient for n in judged[VALIDATION].indices]
+        network, logits = balanced(network, logits, labels, patients)
     temperature = fitted_temperature(logits[VALIDATION], labels)
     point = chosen_point(logits[VALIDATION], labels, temperature, on)
     classes = [

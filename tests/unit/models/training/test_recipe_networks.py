@@ -27,6 +27,7 @@ N_PARAMETERS = {
     "attention-unet-lung": 1_987_417,
     "covid-ct-efficientnet-b4": 17_550_409,
     "covid-ct-efficientnet-b4-whole": 17_550_409,
+    "covid-ct-committee": 2_226_434,
     "covid-ct-mobile": 2_226_434,
     "covid-ct-mobile-efficientnet-b0": 4_010_110,
     "covid-ct-mobile-resnet101": 42_504_258,
