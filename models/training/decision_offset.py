@@ -44,7 +44,7 @@ def fit_offsets(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple
     labels
         Shape ``(n,)``.
     """
-    n, n_classes = logits.shape
+    n_classes = logits.shape[1]
     truth = np.eye(n_classes)[labels]
 
     def cost(free: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
