@@ -115,19 +115,19 @@ def train_members(
         learnt.append(found)
         alone = _answer([network], recipe)
         own_logits.append(_judge(alone, prepared.of(plan.split.validation), recipe, watching))
-    network = _answer(networks, recipe)
+    together = _answer(networks, recipe)
     is_folds = recipe.data.split is SplitRule.FOLDS
     sides = _sides(plans, is_folds=is_folds)
     judged = {side: prepared.of(indices) for side, indices in sides.items() if indices}
     logits = {
-        side: _judge(network, one, recipe, watching)
+        side: _judge(together, one, recipe, watching)
         for side, one in judged.items()
         if side != VALIDATION or not is_folds
     }
     if is_folds:
         logits[VALIDATION] = torch.cat(own_logits)
     return Members(
-        network=network,
+        network=together,
         networks=tuple(networks),
         learnt=tuple(learnt),
         training_indices=tuple(sorted({n for plan in plans for n in plan.split.training})),
