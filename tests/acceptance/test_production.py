@@ -99,11 +99,8 @@ def test_studies_travel_from_scanner_to_pacs_and_are_accounted_for(
     assert PATIENT_NAME.split("^")[0] not in site.logs()
     assert PATIENT_NAME.split("^")[1] not in site.logs()
     assert b"screener.screen_run" in broker_log.read_bytes()
-    patients = (
-        site.folder / "data" / "spool",
-        site.folder / "data" / "results",
-        *_reports(tmp_path),
-    )
+    data = site.folder / "data"
+    patients = (data / "spool", data / "results", tmp_path / "orthanc", *_reports(tmp_path))
     assert canary.leaks(tmp_path, without=patients) == []
 
 
