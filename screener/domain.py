@@ -388,6 +388,7 @@ class RunIdentity:
     started_at: datetime  #: start of the first attempt; content date and time of every object
     models: tuple[ModelIdentity, ...]
     predecessor: PredecessorReport | None = None
+    shortfall: str | None = None  #: what is known to be missing of the study, None for nothing
 
 
 class ResultKind(StrEnum):

@@ -207,6 +207,8 @@ class ReportSettings(Section):
     content_qualification: Literal["RESEARCH", "PRODUCT"] = "RESEARCH"
     sr_class: Literal["comprehensive-3d", "comprehensive", "enhanced"] = "comprehensive-3d"
     charset: Literal["utf8", "source"] = "utf8"
+    maximum_slice_groups: Annotated[int, Field(ge=0, le=1000)] = 64
+    key_slices: Annotated[int, Field(ge=1, le=24)] = 6
 
 
 class LogSettings(Section):

@@ -61,7 +61,10 @@ _SAID = {
     "Columns": "as the slices or the picture",
     "SharedFunctionalGroupsSequence": "as the slices",
     "ContentQualification": "setting `report.content_qualification`",
-    "CompletionFlag": "`COMPLETE`; `PARTIAL` with a description where the lungs have no segment",
+    "CompletionFlag": (
+        "`COMPLETE`; `PARTIAL` with a description where the study, slices of the series "
+        "or the segmentation are missing"
+    ),
 }
 _PATIENT_GROUP = 0x0010
 #: Longest fixed value that is printed, in characters.

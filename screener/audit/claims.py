@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, exists, select, update
 from sqlalchemy.orm import aliased
 
 from screener.audit.events import EventKind, JsonValue, append_event
-from screener.audit.inputs import lock_study, read_inputs
+from screener.audit.inputs import lock_study, read_inputs, read_shortfall
 from screener.audit.runs import has_newer_run
 from screener.audit.tables import ResultObjectRow, Run
 from screener.domain import PredecessorReport, ResultKind, RunIdentity, RunReason, RunState
@@ -51,6 +51,7 @@ class ClaimedRun:
     owner: str
     started_at: datetime  #: start of the first attempt
     predecessor: PredecessorReport | None
+    shortfall: str | None = None  #: what is known to be missing of the study
 
     def identity(
         self,
@@ -73,6 +74,7 @@ class ClaimedRun:
             started_at=self.started_at,
             models=models,
             predecessor=self.predecessor,
+            shortfall=self.shortfall,
         )
 
 
@@ -274,6 +276,7 @@ def _start(session: Session, run: Run, owner: str, now: datetime) -> ClaimedRun:
         owner=owner,
         started_at=run.started_at,
         predecessor=_predecessor(session, run),
+        shortfall=read_shortfall(session, run.study_instance_uid, run.generation),
     )
 
 

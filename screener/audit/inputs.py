@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from screener.audit.tables import Instance, Study
-from screener.domain import SpooledInstance, SpooledStudy
+from screener.audit.events import EventKind
+from screener.audit.tables import Event, Instance, Study
+from screener.domain import SpooledInstance, SpooledStudy, StudyState
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
@@ -50,6 +52,27 @@ def read_inputs(session: Session, study_instance_uid: str, generation: int) -> S
     )
     rows = session.scalars(statement)
     return SpooledStudy(study_instance_uid, tuple(_spooled(row) for row in rows))
+
+
+def read_shortfall(session: Session, study_instance_uid: str, generation: int) -> str | None:
+    """Give what was known to be missing when a generation was closed, None where nothing was.
+
+    Read from the event and not from the study, whose row goes on changing: a retry builds the same
+    bytes as the first attempt.
+    """
+    statement = (
+        select(Event.payload)
+        .where(
+            Event.study_instance_uid == study_instance_uid,
+            Event.kind == EventKind.STUDY_COMPLETED,
+        )
+        .order_by(Event.event_id.desc())
+    )
+    for payload in map(json.loads, session.scalars(statement)):
+        if payload["generation"] == generation:
+            is_partial = payload["state"] == StudyState.PARTIAL
+            return str(payload["detail"]) if is_partial else None
+    return None
 
 
 def _spooled(row: Instance) -> SpooledInstance:

@@ -89,6 +89,8 @@ def report_options(settings: Settings) -> ReportOptions:
         report_class=ReportClass(settings.report.sr_class),
         charset=Charset(settings.report.charset),
         institution_name=settings.report.institution_name,
+        maximum_slice_groups=settings.report.maximum_slice_groups,
+        n_key_slices=settings.report.key_slices,
     )
 
 

@@ -90,7 +90,7 @@ class ReportOptions:
         if self.maximum_slice_groups < 0:
             raise ConfigError("report.maximum_slice_groups must be 0 or more")
         if self.n_key_slices < 1:
-            raise ConfigError("report.n_key_slices must be 1 or more")
+            raise ConfigError("report.key_slices must be 1 or more")
 
     @property
     def digest(self) -> str:

@@ -29,14 +29,14 @@ from highdicom.sr import (
 )
 from pydicom import Dataset
 
-from screener.domain import Decision, ResultKind
+from screener.domain import Decision
 from screener.report import codes
 from screener.report.algorithms import product_of
 from screener.report.groups import assess, class_groups, lung_groups, slice_groups, summary_group
 from screener.report.key_objects import cite_key_slices
 from screener.report.key_slices import list_affected_slices
 from screener.report.options import ReportClass
-from screener.report.seg import why_no_segmentation
+from screener.report.shortfalls import describe_shortfalls, find_shortfalls
 from screener.report.wording import DISCLAIMER, say_defects, say_outcome, say_series
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from screener.report.evidence import InstanceReference, SliceReference, StudyEvidence
     from screener.report.options import ReportOptions
     from screener.report.seg import LungSegments
+    from screener.report.shortfalls import Shortfall
 
 #: What a report is, by the class that a site chose.
 ReportDocument: TypeAlias = Comprehensive3DSR | ComprehensiveSR | EnhancedSR
@@ -92,7 +93,7 @@ def build_report(
     siblings: Siblings,
 ) -> ReportDocument:
     """Write the report of a run."""
-    shortfall = _find_shortfall(screening, options)
+    shortfalls = find_shortfalls(screening, options)
     content = MeasurementReport(
         observation_context=describe_observer(envelope.algorithms, envelope),
         procedure_reported=name_procedure(screening, evidence),
@@ -100,7 +101,7 @@ def build_report(
             summary_group(
                 screening,
                 envelope.algorithms,
-                (*_comments(screening, evidence, options, shortfall), *siblings.left_out),
+                (*_comments(screening, evidence, options, shortfalls), *siblings.left_out),
                 siblings.lesion_map,
             ),
             *class_groups(screening, envelope.algorithms),
@@ -110,18 +111,15 @@ def build_report(
     )
     insert_image_library(content, cite_key_slices(screening, evidence, options.n_key_slices))
     append_evaluations(content, screening)
-    document = write_document(
+    return write_document(
         content,
         evidence,
         envelope,
         options,
         cited=siblings.list_cited(),
-        is_complete=shortfall is None,
+        shortfalls=shortfalls,
         predecessor=screening.run.predecessor,
     )
-    if shortfall is not None:
-        document.CompletionFlagDescription = "No lung segmentation object; see the comments"
-    return document
 
 
 def write_document(
@@ -131,12 +129,13 @@ def write_document(
     options: ReportOptions,
     *,
     cited: Sequence[InstanceReference] = (),
-    is_complete: bool = True,
+    shortfalls: tuple[Shortfall, ...] = (),
     predecessor: PredecessorReport | None = None,
 ) -> ReportDocument:
     """Write a tree as a document of the class that the site chose.
 
-    ``cited`` are objects of the same run, evidence beside the instances of the source.
+    ``cited`` are objects of the same run, evidence beside the instances of the source;
+    ``shortfalls`` make it PARTIAL.
     """
     listed = [*evidence.instances, *cited]
     # highdicom copies and searches the whole tree twice over, for evidence that is written anew
@@ -146,7 +145,7 @@ def write_document(
     document = _CLASSES[options.report_class](
         evidence=[evidence.header],
         content=root,
-        is_complete=is_complete,
+        is_complete=not shortfalls,
         is_verified=False,
         is_final=False,
         previous_versions=_predecessors(predecessor),
@@ -156,6 +155,8 @@ def write_document(
         **envelope.arguments,
     )
     document.ContentSequence = tree
+    if shortfalls:
+        document.CompletionFlagDescription = describe_shortfalls(shortfalls)
     document.CurrentRequestedProcedureEvidenceSequence = _list_evidence(
         evidence.header.StudyInstanceUID, listed
     )
@@ -172,26 +173,18 @@ def _private_scheme(options: ReportOptions) -> CodingSchemeIdentificationItem:
     )
 
 
-def _find_shortfall(screening: Screening, options: ReportOptions) -> str | None:
-    """Say what was found but could not be written; what nobody asked for is not missing."""
-    if ResultKind.SEGMENTATION not in options.kinds or not isinstance(screening.outcome, Decision):
-        return None
-    return why_no_segmentation(screening)
-
-
 def _comments(
     screening: Screening,
     evidence: StudyEvidence,
     options: ReportOptions,
-    shortfall: str | None,
+    shortfalls: tuple[Shortfall, ...],
 ) -> tuple[str, ...]:
     """Give the texts of the summary, the conclusion first."""
     texts = [say_outcome(screening), DISCLAIMER]
     texts.extend(say_defects(screening, evidence.header_notes))
     if screening.run.predecessor is not None:
         texts.append("This report replaces an earlier report of the same study.")
-    if shortfall is not None:
-        texts.append(f"The lungs are not delivered as a segmentation: {shortfall}.")
+    texts.extend(one.comment for one in shortfalls)
     if isinstance(screening.outcome, Decision):
         n_affected = len(list_affected_slices(screening))
         if n_affected > options.maximum_slice_groups:

@@ -35,6 +35,7 @@ from screener.report.key_slices import (
     patient_class_of,
     select_key_slices,
 )
+from screener.report.shortfalls import find_shortfalls
 from screener.report.sr import (
     append_evaluations,
     describe_observer,
@@ -116,7 +117,8 @@ def build_viewer_report(
     )
     insert_image_library(content, [one.reference for one in plan.regions])
     append_evaluations(content, screening)
-    return write_document(content, evidence, envelope, options)
+    shortfalls = find_shortfalls(screening, options)
+    return write_document(content, evidence, envelope, options, shortfalls=shortfalls)
 
 
 def _list_findings(

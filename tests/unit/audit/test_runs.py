@@ -11,12 +11,19 @@ from screener.audit.accounting import accounting
 from screener.audit.backoff import RetryPolicy
 from screener.audit.claims import claim_run, expire_leases, fail_run, heartbeat, return_run
 from screener.audit.events import PendingEvent, event_of
-from screener.audit.ledger import register_instance
+from screener.audit.ledger import complete_study, register_instance
 from screener.audit.queries import run_status, study_status
 from screener.audit.results import finish_run
 from screener.audit.runs import mark_rung, request_reprocess, revive_runs, unrung_runs
 from screener.audit.story import why
-from screener.domain import NotAnalysedReason, ResultKind, RunReason, RunState
+from screener.domain import (
+    CompletionReason,
+    NotAnalysedReason,
+    ResultKind,
+    RunReason,
+    RunState,
+    StudyState,
+)
 from screener.errors import LostClaim, ReportError, WrongUse
 from screener.facts import LungsSegmented, SlicesClassified
 from tests.audit_factories import (
@@ -27,6 +34,7 @@ from tests.audit_factories import (
     claim,
     complete,
     make_instance,
+    make_models,
     make_received,
     make_refusal,
     make_results,
@@ -89,6 +97,23 @@ def test_run_that_is_returned_waits_again_and_counts_no_attempt(database: Databa
     state = fail_run(database, last, "no", after(901), is_transient=True, policy=POLICY)
     assert state is RunState.QUEUED
     assert accounting(database, after(902)).is_balanced
+
+
+@pytest.mark.parametrize("state", [StudyState.PARTIAL, StudyState.VERIFIED])
+def test_claim_knows_what_was_missing(database: Database, state: StudyState) -> None:
+    """A run of a partial study carries the numbers of the verdict, and a retry the same."""
+    receive_study(database)
+    detail = "3 instances in 1 series, 5 expected"
+    complete_study(database, STUDY, state, CompletionReason.QUIET, after(700), detail=detail)
+    first = claim(database)
+    expected = detail if state is StudyState.PARTIAL else None
+    assert first.shortfall == expected
+    return_run(database, first, after(801))
+    second = claim(database, seconds=900)
+    identity = second.identity(
+        pipeline="chest-ct", code_version="1", settings_digest="c", models=make_models()
+    )
+    assert identity.shortfall == expected
 
 
 def test_claim_unknown_run(database: Database) -> None:

@@ -229,6 +229,8 @@ def test_defects_of_the_source_are_said(study: SpooledStudy) -> None:
     report = read_result(build_results(make_screening(study, defects=(defect,)), study)[0])
     comments = values(groups(report)["Study summary"], "121106")
     assert "Source defect (slice-gap): 4 slices are missing at -120 mm." in comments
+    assert report.CompletionFlag == "PARTIAL"
+    assert report.CompletionFlagDescription == "Slices missing"
 
 
 def test_source_without_frame_of_reference_is_partial(tmp_path: Path) -> None:
@@ -243,6 +245,42 @@ def test_source_without_frame_of_reference_is_partial(tmp_path: Path) -> None:
     assert any("Frame of Reference" in text for text in values(report, "121106"))
     assert len(find(report, "118565006")) == 2
     assert find(report, "121191") == []
+
+
+MISSING = "10 instances in 1 series, 20 expected; last arrival 601 s ago, first 700 s ago"
+
+
+def test_study_that_came_incomplete_is_partial(study: SpooledStudy) -> None:
+    """Fewer instances than the source has: flag, description and a sentence with the numbers."""
+    screening = make_screening(study, run=run_identity(study, shortfall=MISSING))
+    report = read_result(build_results(screening, study)[0])
+    assert report.CompletionFlag == "PARTIAL"
+    assert report.CompletionFlagDescription == "Study incomplete"
+    assert any(MISSING in text for text in values(groups(report)["Study summary"], "121106"))
+
+
+def test_refused_study_that_came_incomplete_is_partial(study: SpooledStudy) -> None:
+    """Too few slices may be too few arrivals: a refusal says it too."""
+    screening = replace(make_refusal(study), run=run_identity(study, shortfall=MISSING))
+    report = read_result(build_results(screening, study)[0])
+    assert report.CompletionFlagDescription == "Study incomplete"
+
+
+def test_all_that_is_missing_fits_the_description(tmp_path: Path) -> None:
+    """Study, slices and segmentation are missing: one description that LO can hold."""
+    study = write_study(tmp_path, 6, FrameOfReferenceUID=None)
+    screening = make_screening(
+        study,
+        frame_of_reference_uid=None,
+        defects=(SourceDefect(DefectCode.SLICE_GAP, "1 gap", 1),),
+        run=run_identity(study, shortfall=MISSING),
+    )
+    kinds = (ResultKind.SEGMENTATION, ResultKind.VIEWER_REPORT)
+    results = build_results(screening, study, ReportOptions(kinds=kinds))
+    report = read_result(results[0])
+    said = report.CompletionFlagDescription
+    assert said == "Study incomplete; slices missing; no lung segmentation"
+    assert {read_result(one).CompletionFlag for one in results} == {"PARTIAL"}
 
 
 def test_unwanted_segmentation_is_not_missing(study: SpooledStudy) -> None:
