@@ -16,6 +16,7 @@ import torch
 from models.datasets.lung_slices import PatientSplit, read_lctsc
 from models.registry import SHIPPED_MODELS, open_model_folder
 from models.session import LungSegmenter, Provider
+from models.training.data import HELD_OUT_CASE, read_lctsc
 from models.training.evaluate import (
     dice,
     patient_bootstrap,
@@ -26,12 +27,8 @@ from models.training.evaluate import (
 from models.training.networks import AttentionUNet, SliceNetwork
 from models.training.package import package_lungs, package_slices
 from models.training.slice_bank import BankRecipe, build_bank
-from models.training.slice_data import N_CLASSES
 from models.training.train_lungs import LungRecipe, train_lungs
 from models.training.train_slices import SliceRecipe, train_slices
-
-#: Chooses threshold and temperature; never learnt from.
-VALIDATION_PATIENTS = frozenset({"007"})
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -61,6 +58,10 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument("--out", type=Path, required=True, help="folder for the weights")
         command.add_argument("--steps", type=int, help="steps instead of the recipe's")
         command.add_argument("--phantoms", type=int, help="phantoms per class")
+        command.add_argument("--device", default="cpu", help="cpu or cuda")
+        command.add_argument(
+            "--cross-validate", action="store_true", help="one more network per patient left out"
+        )
     command = commands.add_parser("package", help="export weights into a model folder")
     command.add_argument("network", choices=("lungs", "slices"))
     command.add_argument("--weights", type=Path, required=True, help="lungs.pt or slices.pt")
@@ -73,22 +74,28 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def train(parsed: argparse.Namespace) -> None:
-    """Build the slices and train one of the networks."""
+    """Build the slices and train one of the networks, and its folds where asked for."""
     slices = read_lctsc(parsed.data)
-    patients = frozenset(slices.patients)
-    split = PatientSplit(patients - VALIDATION_PATIENTS, patients & VALIDATION_PATIENTS)
     bank_recipe = BankRecipe()
     if parsed.phantoms is not None:
         bank_recipe = replace(bank_recipe, n_phantoms=parsed.phantoms, n_abdomens=parsed.phantoms)
-    bank = build_bank(slices, bank_recipe)
+    bank = build_bank(slices, bank_recipe, processes=parsed.threads)
+    patients_of = make_patients_of(frozenset(slices.patients), every=parsed.cross_validate)
+    device = torch.device(parsed.device)
     if parsed.command == "lungs":
         lungs = LungRecipe()
         lungs = replace(lungs, n_steps=parsed.steps or lungs.n_steps)
-        train_lungs(bank, split, lungs, parsed.out)
+        train_lungs(bank, patients_of, lungs, parsed.out, device=device)
     else:
         recipe = SliceRecipe()
         recipe = replace(recipe, n_steps=parsed.steps or recipe.n_steps)
-        train_slices(bank, split, recipe, parsed.out)
+        train_slices(bank, patients_of, recipe, parsed.out, device=device)
+
+
+def make_patients_of(patients: frozenset[str], *, every: bool) -> dict[str, frozenset[str]]:
+    """Name each fold by the patient it leaves out; the first is the model that ships."""
+    left_out = [HELD_OUT_CASE, *sorted(patients - {HELD_OUT_CASE})] if every else [HELD_OUT_CASE]
+    return {one: patients - {one} for one in left_out}
 
 
 def package(parsed: argparse.Namespace) -> None:
@@ -101,7 +108,7 @@ def package(parsed: argparse.Namespace) -> None:
         largest = package_lungs(lungs, LungRecipe().grid, template=template, folder=parsed.out)
     else:
         template = parsed.template or SHIPPED_MODELS / "slice_classifier"
-        slices = SliceNetwork(SliceRecipe().widths, N_CLASSES)
+        slices = SliceNetwork(SliceRecipe().widths)
         slices.load_state_dict(weights)
         largest = package_slices(slices, SliceRecipe().grid, template=template, folder=parsed.out)
     print(f"{parsed.out}: largest difference between torch and ONNX Runtime {largest:.1e}")

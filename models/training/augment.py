@@ -40,19 +40,20 @@ class LungAugmentation:
 
 def uniform(generator: torch.Generator, n: int, lower: float, upper: float) -> Tensor:
     """Draw ``(n, 1, 1, 1)`` values."""
-    return torch.rand(n, 1, 1, 1, generator=generator) * (upper - lower) + lower
+    drawn = torch.rand(n, 1, 1, 1, generator=generator, device=generator.device)
+    return drawn * (upper - lower) + lower
 
 
 def chance(generator: torch.Generator, n: int, probability: float) -> Tensor:
     """Draw ``(n, 1, 1, 1)`` zeros and ones."""
-    return (torch.rand(n, 1, 1, 1, generator=generator) < probability).to(torch.float32)
+    drawn = torch.rand(n, 1, 1, 1, generator=generator, device=generator.device)
+    return (drawn < probability).to(torch.float32)
 
 
 def augment_lungs(
     hu: Tensor, mask: Tensor, settings: LungAugmentation, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Give another version of the batch, images in HU (not clipped) with their masks."""
-    hu, mask = move(hu, mask, settings, generator)
+    """Change lungs, surroundings and scanner of a batch, which `move` has moved already."""
     hu = change_lung_density(hu, mask, settings, generator)
     hu = fill_lungs(hu, mask, settings, generator)
     hu, mask = empty_lungs(hu, mask, settings, generator)
@@ -74,7 +75,8 @@ def move(
     inverse = torch.exp(-zoom).flatten()
     along_columns = inverse * (1.0 + stretch) * flip_columns
     along_rows = inverse * (1.0 - stretch) * flip_rows
-    shift = 2.0 * settings.shift * (2.0 * torch.rand(n, 2, generator=generator) - 1.0)
+    drawn = torch.rand(n, 2, generator=generator, device=generator.device)
+    shift = 2.0 * settings.shift * (2.0 * drawn - 1.0)
     theta = torch.stack(
         [
             torch.stack([angle.cos() * along_columns, -angle.sin() * along_rows, shift[:, 0]], 1),
@@ -102,7 +104,7 @@ def change_lung_density(
 def add_gravity(hu: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
     """Make the dependent (posterior) lung denser, as it is in every supine patient."""
     n, _, rows, _ = hu.shape
-    row = torch.arange(rows, dtype=torch.float32).view(1, 1, rows, 1)
+    row = torch.arange(rows, dtype=torch.float32, device=hu.device).view(1, 1, rows, 1)
     lowest = (mask * row).amax(dim=(2, 3), keepdim=True)
     depth = uniform(generator, n, 8.0, 60.0)
     ramp = torch.exp((row - lowest).clamp_max(0.0) / depth)
@@ -115,7 +117,7 @@ def smooth_field(
     generator: torch.Generator, n: int, size: tuple[int, int], *, n_cells: int
 ) -> Tensor:
     """Draw smooth noise of mean 0 and standard deviation about 1, ``(n, 1, rows, columns)``."""
-    coarse = torch.randn(n, 1, n_cells, n_cells, generator=generator)
+    coarse = torch.randn(n, 1, n_cells, n_cells, generator=generator, device=generator.device)
     field = functional.interpolate(coarse, size=size, mode="bicubic", align_corners=False)
     return field / field.std(dim=(2, 3), keepdim=True)
 
@@ -125,8 +127,10 @@ def fill_lungs(
 ) -> Tensor:
     """Put opacities, up to a whole lung, inside the mask; the mask itself stays."""
     n, _, rows, columns = hu.shape
-    n_cells = int(torch.randint(4, 24, (1,), generator=generator).item())
-    field = smooth_field(generator, n, (rows, columns), n_cells=n_cells)
+    wide = smooth_field(generator, n, (rows, columns), n_cells=5)
+    narrow = smooth_field(generator, n, (rows, columns), n_cells=18)
+    turn = uniform(generator, n, 0.0, 0.5 * math.pi)
+    field = wide * turn.cos() + narrow * turn.sin()
     cut = uniform(generator, n, -0.3, 1.6)
     sharpness = uniform(generator, n, 2.0, 12.0)
     alpha = torch.sigmoid((field - cut) * sharpness) * chance(generator, n, settings.opacity)
@@ -134,14 +138,43 @@ def fill_lungs(
     alpha = torch.maximum(alpha * uniform(generator, n, 0.5, 1.0), side)
     texture = smooth_field(generator, n, (rows, columns), n_cells=64)
     target = uniform(generator, n, -650.0, 60.0) + texture * uniform(generator, n, 5.0, 40.0)
-    alpha = alpha * blur(mask, torch.full((n, 1, 1, 1), 0.7))
+    alpha = alpha * blur(mask, torch.full((n, 1, 1, 1), 0.7, device=hu.device))
     return torch.maximum(hu, hu * (1.0 - alpha) + target * alpha)
+
+
+def consolidate(hu: Tensor, mask: Tensor, generator: torch.Generator, *, share: float) -> Tensor:
+    """Fill a lobe, a lung or the back of both lungs with soft tissue; the mask itself stays.
+
+    Parameters
+    ----------
+    share
+        How often a slice is changed, 0 to 1.
+    """
+    n, _, rows, columns = hu.shape
+    row = torch.arange(rows, dtype=torch.float32, device=hu.device).view(1, 1, rows, 1)
+    column = torch.arange(columns, dtype=torch.float32, device=hu.device).view(1, 1, 1, columns)
+    through = torch.multinomial(mask.flatten(1) + 1e-8, 1, generator=generator).view(n, 1, 1, 1)
+    angle = uniform(generator, n, -math.pi, math.pi)
+    rough = smooth_field(generator, n, (rows, columns), n_cells=12)
+    beyond = (row - through // columns) * angle.cos() + (column - through % columns) * angle.sin()
+    lobe = torch.sigmoid(beyond + 2.0 * rough)
+    form = uniform(generator, n, 0.0, 1.0)
+    whole, both = (form < 0.25).to(torch.float32), (form > 0.65).to(torch.float32)  # noqa: PLR2004
+    side = torch.maximum(_one_side(mask, generator), both)
+    region = side * torch.maximum(lobe, whole) * chance(generator, n, share)
+    tissue = uniform(generator, n, -90.0, 70.0)
+    tissue = tissue + rough * uniform(generator, n, 0.0, 25.0)
+    tubes = torch.exp(-((smooth_field(generator, n, (rows, columns), n_cells=26) / 0.12) ** 2))
+    tubes = tubes * (rough > 0.3) * chance(generator, n, 0.5)  # noqa: PLR2004  short pieces
+    tissue = tissue - 800.0 * tubes
+    alpha = region * uniform(generator, n, 0.9, 1.0) * blur(mask, torch.full_like(angle, 0.7))
+    return torch.maximum(hu, hu * (1.0 - alpha) + tissue * alpha)
 
 
 def _one_side(mask: Tensor, generator: torch.Generator) -> Tensor:
     """Mark all columns left or right of the middle of the lungs."""
     n, _, rows, columns = mask.shape
-    position = torch.arange(columns, dtype=torch.float32).view(1, 1, 1, columns)
+    position = torch.arange(columns, dtype=torch.float32, device=mask.device).view(1, 1, 1, columns)
     weight = mask.sum(dim=(2, 3), keepdim=True).clamp_min(1.0)
     middle = (mask * position).sum(dim=(2, 3), keepdim=True) / weight
     sign = 1.0 - 2.0 * chance(generator, n, 0.5)
@@ -166,8 +199,8 @@ def add_gas(
 ) -> Tensor:
     """Put dark pockets with sharp edges into soft tissue outside the lungs."""
     n, _, rows, columns = hu.shape
-    row = torch.linspace(-1.0, 1.0, rows).view(1, 1, rows, 1)
-    column = torch.linspace(-1.0, 1.0, columns).view(1, 1, 1, columns)
+    row = torch.linspace(-1.0, 1.0, rows, device=hu.device).view(1, 1, rows, 1)
+    column = torch.linspace(-1.0, 1.0, columns, device=hu.device).view(1, 1, 1, columns)
     field = smooth_field(generator, n, (rows, columns), n_cells=12)
     inside = torch.zeros_like(hu)
     for _ in range(4):
@@ -185,9 +218,11 @@ def change_scanner(hu: Tensor, settings: LungAugmentation, generator: torch.Gene
     n = hu.shape[0]
     width = uniform(generator, n, 0.0, settings.blur_pixels) * chance(generator, n, 0.5)
     soft = blur(hu, width)
-    sharp = hu + (hu - blur(hu, torch.full((n, 1, 1, 1), 0.9))) * uniform(generator, n, 0.0, 1.2)
+    sharp = hu + (hu - blur(hu, torch.full((n, 1, 1, 1), 0.9, device=hu.device))) * uniform(
+        generator, n, 0.0, 1.2
+    )
     is_sharp = chance(generator, n, 0.3)
-    noise = torch.randn(hu.shape, generator=generator)
+    noise = torch.randn(hu.shape, generator=generator, device=generator.device)
     noise = blur(noise, uniform(generator, n, 0.0, 1.2))
     noise = noise / noise.std(dim=(2, 3), keepdim=True)
     strength = uniform(generator, n, 0.0, 1.0) ** 2 * settings.noise_hu
@@ -199,7 +234,7 @@ def change_scanner(hu: Tensor, settings: LungAugmentation, generator: torch.Gene
 def blur(image: Tensor, width: Tensor) -> Tensor:
     """Blur each image ``(batch, 1, rows, columns)`` by a Gaussian of its own width in pixels."""
     reach = 4
-    offsets = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    offsets = torch.arange(-reach, reach + 1, dtype=torch.float32, device=image.device)
     kernel = torch.exp(-0.5 * (offsets.view(1, -1) / width.view(-1, 1).clamp_min(0.05)) ** 2)
     kernel = kernel / kernel.sum(dim=1, keepdim=True)
     n, _, rows, columns = image.shape

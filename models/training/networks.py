@@ -5,6 +5,7 @@ that the exported graph cannot drift apart from training. Tensors are ``(batch, 
 columns)``.
 """
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
@@ -86,11 +87,11 @@ class UpStep(nn.Module):
         return cast("Tensor", self.join(torch.cat([self.attention(skip, raised), raised], dim=1)))
 
 
-class AttentionUNet(nn.Module):
-    """Attention U-Net with one logit per pixel, thin enough for a CPU.
+class AttentionBody(nn.Module):
+    """The Attention U-Net up to its finest features.
 
-    The first and last layer exchange 2 by 2 pixels for channels, so that no convolution runs on the
-    full grid: three times faster on a CPU at the same outline.
+    The first layer exchanges 2 by 2 pixels for channels, so that no convolution runs on the full
+    grid: three times faster on a CPU at the same outline.
 
     Parameters
     ----------
@@ -104,17 +105,34 @@ class AttentionUNet(nn.Module):
         self.stem = nn.Sequential(nn.PixelUnshuffle(2), ConvPair(4, widths[0]))
         self.down = nn.ModuleList(ConvPair(fine, coarse, stride=2) for fine, coarse in pairs)
         self.up = nn.ModuleList(UpStep(coarse, fine, fine) for fine, coarse in reversed(pairs))
-        self.head = nn.Sequential(nn.Conv2d(widths[0], 4, 1), nn.PixelShuffle(2))
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Map a normalised image ``(batch, 1, n, n)`` to logits of the same shape."""
+    def features(self, image: Tensor) -> Tensor:
+        """Map a normalised image ``(batch, 1, n, n)`` to ``(batch, widths[0], n / 2, n / 2)``."""
         levels = [self.stem(image)]
         for step in self.down:
             levels.append(step(levels[-1]))
         signal = levels.pop()
         for step in self.up:
             signal = step(signal, levels.pop())
-        return cast("Tensor", self.head(signal))
+        return cast("Tensor", signal)
+
+
+class AttentionUNet(AttentionBody):
+    """Attention U-Net with one logit per pixel, thin enough for a CPU.
+
+    Parameters
+    ----------
+    widths
+        Channels per level, as in ``AttentionBody``.
+    """
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__(widths)
+        self.head = nn.Sequential(nn.Conv2d(widths[0], 4, 1), nn.PixelShuffle(2))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map a normalised image ``(batch, 1, n, n)`` to logits of the same shape."""
+        return cast("Tensor", self.head(self.features(image)))
 
 
 class LungGraph(nn.Module):
@@ -137,79 +155,124 @@ class LungGraph(nn.Module):
         return raised.squeeze(1)
 
 
-class SliceNetwork(nn.Module):
-    """Joint network: a coarse lesion map, and slice classes that look where the map points.
+class SliceNetwork(AttentionBody):
+    """Joint network: maps of lesion, consolidation and lung; classes from what the maps measure.
+
+    The class head sees no texture, only a few quantities a reader could name (how much, how dense,
+    where, on which sides), so that it has little to learn from how synthetic lesions are drawn.
 
     Parameters
     ----------
     widths
-        Channels at 1/2, 1/4, 1/8 and 1/16 of the input grid.
-    n_classes
-        Length of the class logits.
+        Channels at 1/2, 1/4, 1/8, ... of the input grid.
     """
 
-    def __init__(self, widths: tuple[int, int, int, int], n_classes: int) -> None:
-        super().__init__()
-        half, quarter, eighth, sixteenth = widths
-        self.stem = nn.Sequential(nn.PixelUnshuffle(2), ConvPair(4, half))
-        self.down = nn.ModuleList(
-            [
-                ConvPair(half, quarter, stride=2),
-                ConvPair(quarter, eighth, stride=2),
-                ConvPair(eighth, sixteenth, stride=2),
-            ]
-        )
-        self.up = nn.ModuleList(
-            [UpStep(sixteenth, eighth, eighth), UpStep(eighth, quarter, quarter)]
-        )
-        self.lesion = nn.Conv2d(quarter, 1, 1)
-        # Mean, lesion-weighted mean of fine and of coarse features, and three shares of the map.
-        self.classes = nn.Sequential(
-            nn.Linear(2 * quarter + 2 * eighth + 3, 48),
-            nn.ReLU(inplace=True),
-            nn.Dropout(0.2),
-            nn.Linear(48, n_classes),
-        )
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__(widths)
+        self.maps = nn.Conv2d(widths[0], 3, 1)
+        self.affected = _head()
+        self.cause = _head()
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Map normalised boxes ``(batch, 1, n, n)`` to class and lesion logits.
+        """Map normalised boxes ``(batch, 1, n, n)`` to class and map logits.
 
         Returns
         -------
         :
-            Class logits ``(batch, n_classes)`` and lesion logits ``(batch, 1, n / 4, n / 4)``.
+            Class logits ``(batch, 3)``: normal, COVID-19, community-acquired pneumonia; map logits
+            ``(batch, 3, n / 2, n / 2)``: lesion, of a lesion what is consolidated, lung.
         """
-        levels = [self.stem(image)]
-        for step in self.down:
-            levels.append(step(levels[-1]))
-        coarse = self.up[0](levels[3], levels[2])
-        fine = self.up[1](coarse, levels[1])
-        lesion = self.lesion(fine)
-        # The map is taught by lesion masks alone; the classes may look through it, not bend it.
-        weight = torch.sigmoid(lesion).detach()
-        features = torch.cat([pool_at(coarse, weight), pool_at(fine, weight), shares(weight)], 1)
-        return self.classes(features), lesion
+        maps = self.maps(self.features(image))
+        # Maps are taught by masks alone; the classes may read them, not bend them.
+        evidence = measure_maps(torch.sigmoid(maps.float()).detach())
+        affected = self.affected(evidence)
+        cause = self.cause(evidence)
+        # P(affected) is one question, P(cause, given affected) another.
+        covid = affected + functional.logsigmoid(cause)
+        cap = affected + functional.logsigmoid(-cause)
+        return torch.cat([torch.zeros_like(affected), covid, cap], dim=1), maps
 
 
-def pool_at(features: Tensor, weight: Tensor) -> Tensor:
-    """Give the plain mean of the features and their mean where the weight is, side by side."""
-    ratio = weight.shape[2] // features.shape[2]
-    if ratio > 1:
-        weight = functional.avg_pool2d(weight, ratio)
-    plain = features.mean(dim=(2, 3))
-    looked_at = (features * weight).sum(dim=(2, 3)) / (weight.sum(dim=(2, 3)) + 1.0)
-    return torch.cat([plain, looked_at], dim=1)
+    @torch.no_grad()
+    def expect_prevalence(self, expected: float, *, trained: float) -> None:
+        """Shift the odds of an affected slice from those of training to those of practice.
+
+        Parameters
+        ----------
+        expected, trained
+            Share of affected slices there, between 0 and 1. Bayes' rule for another prior: the
+            logit moves by the difference of the prior logits, nothing else changes.
+        """
+        shift = math.log(expected / (1.0 - expected)) - math.log(trained / (1.0 - trained))
+        last = self.affected[-1]
+        assert isinstance(last, nn.Linear)
+        last.bias += shift
 
 
-def shares(weight: Tensor) -> Tensor:
-    """Give the affected share of the left half, the right half, and the largest weight."""
-    middle = weight.shape[3] // 2
-    low = weight[:, :, :, :middle].mean(dim=(2, 3))
-    high = weight[:, :, :, middle:].mean(dim=(2, 3))
-    peak = weight.amax(dim=(2, 3))
-    # Symmetric in the two sides: which lung is affected is no hint at the cause.
-    both = torch.cat([torch.maximum(low, high), torch.minimum(low, high)], dim=1)
-    return torch.cat([10.0 * both, peak], dim=1)
+#: Quantities that ``measure_maps`` gives.
+N_QUANTITIES = 15
+
+
+def _head() -> nn.Sequential:
+    return nn.Sequential(
+        nn.BatchNorm1d(N_QUANTITIES),
+        nn.Linear(N_QUANTITIES, 24),
+        nn.ReLU(inplace=True),
+        nn.Dropout(0.1),
+        nn.Linear(24, 1),
+    )
+
+
+def measure_maps(maps: Tensor) -> Tensor:
+    """Measure how much is affected, how dense, where, and on which sides.
+
+    Parameters
+    ----------
+    maps
+        ``(batch, 3, rows, columns)``, 0 to 1: lesion, consolidation, lung.
+
+    Returns
+    -------
+    :
+        ``(batch, N_QUANTITIES)``, each of the order of 1.
+    """
+    lesion, solid, lung = maps[:, :1], maps[:, 1:2], maps[:, 2:]
+    # The dome of the diaphragm looks like consolidation, but is no lung.
+    lesion = lesion * lung
+    axes = (2, 3)
+    n_lung = lung.sum(axes) + 20.0
+    n_lesion = lesion.sum(axes) + 0.5
+    half = lesion.shape[3] // 2
+    low = lesion[..., :half].sum(axes) / (lung[..., :half].sum(axes) + 20.0)
+    high = lesion[..., half:].sum(axes) / (lung[..., half:].sum(axes) + 20.0)
+    # Depth below the surface of the lungs: the share of lung around a pixel.
+    inner = functional.avg_pool2d(lung, 11, stride=1, padding=5)
+    rows = torch.linspace(-1.0, 1.0, lesion.shape[2], device=maps.device).view(1, 1, -1, 1)
+    columns = torch.linspace(-1.0, 1.0, lesion.shape[3], device=maps.device).view(1, 1, 1, -1)
+    near = functional.avg_pool2d(lesion, 5, stride=1, padding=2)
+    far = functional.avg_pool2d(lesion, 13, stride=1, padding=6)
+    highest = lesion.flatten(1).topk(120, dim=1).values
+    return torch.cat(
+        [
+            torch.log(lesion.sum(axes) / n_lung + 1e-3),
+            # Which lung is affected is no hint at the cause: larger and smaller share.
+            torch.log(torch.maximum(low, high) + 1e-3),
+            torch.log(torch.minimum(low, high) + 1e-3),
+            highest[:, :8].mean(dim=1, keepdim=True),
+            highest[:, :30].mean(dim=1, keepdim=True),
+            highest.mean(dim=1, keepdim=True),
+            near.amax(dim=axes),
+            far.amax(dim=axes),
+            (lesion * solid).sum(axes) / n_lesion,
+            torch.log((lesion * solid).sum(axes) / n_lung + 1e-3),
+            (lesion * inner).sum(axes) / n_lesion,
+            (lesion * rows).sum(axes) / n_lesion,
+            (lesion * columns.abs()).sum(axes) / n_lesion,
+            (lesion * near).sum(axes) / n_lesion,
+            (lesion * far).sum(axes) / n_lesion,
+        ],
+        dim=1,
+    )
 
 
 class SliceGraph(nn.Module):
@@ -226,11 +289,11 @@ class SliceGraph(nn.Module):
         Returns
         -------
         :
-            Class logits ``(batch, n_classes)`` and lesion logits ``(batch, n / 4, n / 4)``.
+            Class logits ``(batch, 3)`` and lesion logits ``(batch, n / 2, n / 2)``.
         """
         image = normalise_hu(hu.to(torch.float32), self.grid.window).unsqueeze(1)
-        classes, lesion = self.network(crop_boxes(image, boxes, self.grid.size))
-        return classes, lesion.squeeze(1)
+        classes, maps = self.network(crop_boxes(image, boxes, self.grid.size))
+        return classes, maps[:, 0]
 
 
 def crop_boxes(image: Tensor, boxes: Tensor, size: int) -> Tensor:

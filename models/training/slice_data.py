@@ -1,13 +1,11 @@
 """Slices with lungs, lesions and a class: what both networks learn from besides plain LCTSC."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
-
-from models.datasets.lung_slices import PatientSplit
 
 #: Number of classes: normal, COVID-19, community-acquired pneumonia.
 N_CLASSES = 3
@@ -15,6 +13,8 @@ N_CLASSES = 3
 SMALLEST_LUNG_PIXELS = 700
 #: A slice with too little lesion for either label, or with too little lung to judge.
 UNSURE = -1
+#: A slice of a real patient with disease of its own, of no class of ours.
+DISEASED = -2
 
 
 class Source(IntEnum):
@@ -35,8 +35,9 @@ class LabelledSlices:
     """Slices with lungs, lesions, class, source and patient.
 
     ``hu`` int16, ``lung`` and ``lesion`` bool, all ``(slices, rows, columns)``; ``classes`` int64
-    ``(slices,)``: 0 normal, 1 COVID-19, 2 community-acquired pneumonia, or ``UNSURE``; ``sources``
-    int64 ``(slices,)``, members of ``Source``; ``patients`` names, for phantoms with their seed.
+    ``(slices,)``: 0 normal, 1 COVID-19, 2 community-acquired pneumonia, ``UNSURE``, ``DISEASED``;
+    ``sources`` int64 ``(slices,)``, members of ``Source``; ``patients`` names, for phantoms with
+    their seed.
     """
 
     hu: NDArray[np.int16]
@@ -45,6 +46,7 @@ class LabelledSlices:
     classes: NDArray[np.int64]
     sources: NDArray[np.int64]
     patients: NDArray[np.str_]
+    has_next: NDArray[np.bool_]  #: the next slice of the arrays lies above this one
 
     def where(self, keep: NDArray[np.bool_]) -> "LabelledSlices":
         """Keep the slices for which ``keep``, bool ``(slices,)``, is true."""
@@ -55,18 +57,27 @@ class LabelledSlices:
             classes=self.classes[keep],
             sources=self.sources[keep],
             patients=self.patients[keep],
+            has_next=self.has_next[keep],
         )
 
 
-def with_lungs(slices: LabelledSlices) -> LabelledSlices:
-    """Keep the slices that show enough lung to be judged."""
-    return slices.where(slices.lung.sum(axis=(1, 2)) >= SMALLEST_LUNG_PIXELS)
+def judged(slices: LabelledSlices) -> LabelledSlices:
+    """Keep the slices that show enough lung to be judged, and no disease of their own.
+
+    A neighbour may be dropped between two slices, so none counts as the next one any more unless
+    it still is.
+    """
+    keep = slices.lung.sum(axis=(1, 2)) >= SMALLEST_LUNG_PIXELS
+    keep &= slices.classes != DISEASED
+    kept = slices.where(keep)
+    next_kept = np.append(keep[1:], False)
+    return replace(kept, has_next=kept.has_next & next_kept[keep])
 
 
-def training_slices(slices: LabelledSlices, split: PatientSplit) -> LabelledSlices:
-    """Keep synthetic patients, and the real ones that the split gives to training."""
+def of_training(slices: LabelledSlices, patients: frozenset[str]) -> LabelledSlices:
+    """Keep synthetic patients, and of the real ones those named."""
     synthetic = np.isin(slices.sources, [Source.PHANTOM, Source.NO_LUNGS])
-    return slices.where(synthetic | np.isin(slices.patients, sorted(split.training)))
+    return slices.where(synthetic | np.isin(slices.patients, sorted(patients)))
 
 
 def join_slices(parts: Iterable[LabelledSlices]) -> LabelledSlices:
@@ -79,4 +90,5 @@ def join_slices(parts: Iterable[LabelledSlices]) -> LabelledSlices:
         classes=np.concatenate([one.classes for one in listed]),
         sources=np.concatenate([one.sources for one in listed]),
         patients=np.concatenate([one.patients for one in listed]),
+        has_next=np.concatenate([one.has_next for one in listed]),
     )

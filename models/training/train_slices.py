@@ -3,14 +3,15 @@
 ``python -m models.training slices --data DIR --out DIR``
 """
 
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
-from rich.progress import track
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.nn import functional
 
 from models.datasets.lung_slices import PatientSplit
@@ -23,6 +24,8 @@ from models.training.augment import (
     move,
     uniform,
 )
+from models.training.decoys import add_decoys, add_domes, add_motion
+from models.training.device_slices import DeviceSlices, to_device
 from models.training.losses import focal_tversky
 from models.training.networks import (
     InputGrid,
@@ -31,29 +34,37 @@ from models.training.networks import (
     lay_channels_last,
     normalise_hu,
 )
+from models.training.paint_lesions import LesionPainting, paint_lesions
+from models.training.side_by_side import Course, Learner, make_folds, train_side_by_side
 from models.training.slice_data import (
-    N_CLASSES,
     UNSURE,
     LabelledSlices,
-    training_slices,
-    with_lungs,
+    Source,
+    judged,
+    of_training,
 )
 
 #: Lung and soft tissue; bone adds nothing to the question.
 SLICE_WINDOW = HuWindow(lower_hu=-1024.0, upper_hu=300.0)
+#: How often a slice of each source is drawn; lesions are painted into the real ones.
+SOURCE_SHARES = {Source.REAL: 0.6, Source.PLACED: 0.25, Source.PHANTOM: 0.15}
+
+#: How much more often slices with the diaphragm are drawn, and below which share of the largest
+#: lung area a slice beneath it counts as one.
+DIAPHRAGM_WEIGHT, _FULL_SHARE = 2.5, 0.85
 
 
 def slice_augmentation() -> LungAugmentation:
     """Scanner variation as for lungs; position gently, since the box takes most of it away."""
     return LungAugmentation(
         rotation_degrees=10.0,
-        zoom_lower=0.9,
+        zoom_lower=0.8,
         zoom_upper=1.2,
         shift=0.03,
         upside_down=0.0,  # gravity is a hint at the cause; prone patients are a stated limit
         offset_hu=60.0,  # a ground glass is 100 to 300 HU above its lung; more would hide it
         lung_density_lower=0.5,
-        lung_density_upper=1.6,
+        lung_density_upper=1.7,
         noise_hu=70.0,
     )
 
@@ -63,111 +74,224 @@ class SliceRecipe:
     """Every number of a slice-classifier training, with its reason."""
 
     seed: int = 21
-    widths: tuple[int, int, int, int] = (16, 32, 64, 96)  #: 0.4 M parameters, ten ms on a CPU
+    widths: tuple[int, ...] = (24, 40, 64, 96, 128)  #: 0.9 M parameters
     #: Two mm a pixel in a box around adult lungs: what the LCTSC images can teach.
     grid: InputGrid = field(default_factory=lambda: InputGrid(SLICE_WINDOW, 160))
-    n_steps: int = 1200  #: about ten minutes on two free CPU cores
-    batch_size: int = 12  #: four of each class
+    n_steps: int = 6000
+    batch_size: int = 32
     learning_rate: float = 2e-3
     weight_decay: float = 1e-3
-    lesion_weight: float = 1.0  #: the map carries the classes, so it counts as much
-    label_smoothing: float = 0.05  #: synthetic labels are cleaner than real ones
+    class_weight: float = 0.5
+    dense_weight: float = 0.3
+    lung_weight: float = 0.3
+    thick: float = 0.3  #: slices averaged with a part of their neighbour
+    normal_share: float = 0.4  #: of the real slices; the others get painted lesions
+    affected_share: float = 0.004  #: of the lung on a slice; less is neither normal nor affected
+    clean_share: float = 0.0005
     box_jitter: float = 0.04  #: masks of other networks differ by this share of the box
+    decay: float = 0.998
     augmentation: LungAugmentation = field(default_factory=slice_augmentation)
+    painting: LesionPainting = field(default_factory=LesionPainting)
+
+
+def finishing_recipe() -> SliceRecipe:
+    """Go on at a lower rate, with batches of another seed."""
+    return SliceRecipe(seed=23, n_steps=1200, learning_rate=1.5e-3)
+
+
+@dataclass(frozen=True, slots=True)
+class SliceBatch:
+    """What one step sees; images and maps ``(batch, channels, n, n)``."""
+
+    image: Tensor
+    lesion: Tensor  #: on the grid of the maps, 0 to 1
+    dense: Tensor
+    lung: Tensor
+    classes: Tensor  #: (batch,), ``UNSURE`` where neither
+    chosen: Tensor  #: (batch,), numbers of the slices
+
+    def of(self, places: Tensor) -> "SliceBatch":
+        """Keep some places of the batch."""
+        return SliceBatch(
+            image=self.image[places],
+            lesion=self.lesion[places],
+            dense=self.dense[places],
+            lung=self.lung[places],
+            classes=self.classes[places],
+            chosen=self.chosen[places],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """What batches are drawn from; ``(slices,)`` each: weights, and 1 where real, near the base."""
+
+    slices: DeviceSlices
+    weights: Tensor
+    is_real: Tensor
+    is_base: Tensor
 
 
 def train_slices(
-    slices: LabelledSlices, split: PatientSplit, recipe: SliceRecipe, out: Path
-) -> SliceNetwork:
-    """Train, print validation accuracy now and then, leave ``slices.pt`` in ``out``.
+    slices: LabelledSlices,
+    patients_of: Mapping[str, frozenset[str]],
+    recipe: SliceRecipe,
+    out: Path,
+    *,
+    device: torch.device,
+    start: Mapping[str, SliceNetwork] | None = None,
+    seconds: float | None = None,
+    save_every_s: float = 30.0,
+) -> dict[str, SliceNetwork]:
+    """Train one network per fold, print the loss now and then, leave ``FOLD/slices.pt``.
 
     Parameters
     ----------
     slices
-        Slices of every source; those without lungs are left out. Real patients outside
-        ``split.training`` are not learnt from, nor are lesions placed in them.
+        Slices of every source; those without lungs and those with disease of their own are left
+        out.
+    patients_of
+        For each fold the real patients it learns from; from others nothing is learnt, nor from
+        lesions placed in them.
+    start
+        Networks to go on from, by fold; None starts afresh.
+    seconds
+        Wall clock time after which the course ends, however many steps were made.
     """
-    judged = with_lungs(slices)
-    training = training_slices(judged, split)
-    validation = judged.where(np.isin(judged.patients, sorted(split.validation)))
     torch.manual_seed(recipe.seed)
-    generator = torch.Generator().manual_seed(recipe.seed)
-    network = SliceNetwork(recipe.widths, N_CLASSES)
+    generator = torch.Generator(device).manual_seed(recipe.seed)
+    training = of_training(judged(slices), frozenset().union(*patients_of.values()))
+    drawing = Drawing(
+        slices=to_device(training, device),
+        weights=torch.from_numpy(source_weights(training)).to(device),
+        is_real=torch.from_numpy(training.sources == Source.REAL).to(device),
+        is_base=torch.from_numpy(shows_diaphragm(training)).to(torch.float32).to(device),
+    )
+    folds = make_folds(training, patients_of, device)
+    learners = [
+        _learner(start[name] if start else SliceNetwork(recipe.widths), recipe, device)
+        for name in folds.names
+    ]
+    n_drawn = recipe.batch_size * (1 if len(learners) == 1 else 3)
+
+    def loss_of(number: int, network: nn.Module, batch: SliceBatch) -> Tensor:
+        own = folds.choose(number, batch.chosen, recipe.batch_size, generator)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            classes, maps = network(batch.image[own])
+        return slice_loss(classes.float(), maps.float(), batch.of(own), recipe)
+
+    def pause(state: str) -> None:
+        for name, learner in zip(folds.names, learners, strict=True):
+            learner.save(out / name / "slices.pt")
+        print(f"slices {state}", flush=True)
+
+    train_side_by_side(
+        learners,
+        Course(recipe.n_steps, seconds),
+        recipe.learning_rate,
+        lambda _step: slice_batch(drawing, n_drawn, recipe, generator),
+        loss_of,
+        pause=pause,
+        pause_every_s=save_every_s,
+    )
+    return {
+        name: cast("SliceNetwork", learner.slow.network)
+        for name, learner in zip(folds.names, learners, strict=True)
+    }
+
+
+def _learner(network: SliceNetwork, recipe: SliceRecipe, device: torch.device) -> Learner:
+    network = network.to(device).train()
     lay_channels_last(network)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, recipe.learning_rate, total_steps=recipe.n_steps, pct_start=0.15
-    )
-    out.mkdir(parents=True, exist_ok=True)
-    started_s = time.monotonic()
-    for step in track(range(recipe.n_steps), description="slices"):
-        chosen = balanced_choice(training.classes, recipe.batch_size, generator)
-        loss = slice_loss(network, training, chosen, recipe, generator)
-        optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        optimiser.step()
-        schedule.step()
-        if step % 100 == 0 or step == recipe.n_steps - 1:
-            torch.save(network.state_dict(), out / "slices.pt")
-            accuracy = validation_accuracy(network, validation, recipe)
-            taken_s = time.monotonic() - started_s
-            print(
-                f"step {step} loss {loss.item():.4f} accuracy {accuracy} {taken_s:.0f} s",
-                flush=True,
-            )
-    return network
+    return Learner(network, weight_decay=recipe.weight_decay, decay=recipe.decay)
 
 
-def balanced_choice(
-    classes: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]", n: int, generator: torch.Generator
-) -> Tensor:
-    """Draw slice numbers, equally many of each class, unsure ones now and then."""
-    known = torch.from_numpy(classes)
-    drawn = []
-    for label in range(N_CLASSES):
-        of_class = torch.nonzero(known == label).flatten()
-        drawn.append(of_class[torch.randint(len(of_class), (n // N_CLASSES,), generator=generator)])
-    unsure = torch.nonzero(known == UNSURE).flatten()
-    if len(unsure) > 0:
-        drawn[0][0] = unsure[torch.randint(len(unsure), (1,), generator=generator)]
-    return torch.cat(drawn)
+def source_weights(slices: LabelledSlices) -> NDArray[np.float32]:
+    """Weigh each slice by source, within a source each class alike, and domes more than the rest.
+
+    Where the diaphragm rises into the lungs, tissue stands among lung as consolidation does.
+    """
+    weights = np.zeros(len(slices.sources), dtype=np.float32)
+    prominence = np.where(shows_diaphragm(slices), DIAPHRAGM_WEIGHT, 1.0)
+    for source, share in SOURCE_SHARES.items():
+        of_source = slices.sources == source
+        present = np.unique(slices.classes[of_source])
+        for label in present:
+            chosen = of_source & (slices.classes == label)
+            weights[chosen] = share / len(present) * prominence[chosen] / prominence[chosen].sum()
+    return weights
 
 
-def slice_loss(
-    network: SliceNetwork,
-    slices: LabelledSlices,
-    chosen: Tensor,
-    recipe: SliceRecipe,
-    generator: torch.Generator,
-) -> Tensor:
-    """Give cross entropy of the classes plus cross entropy and Tversky loss of the lesion map."""
-    hu, masks = tensors_of(slices, chosen)
+def shows_diaphragm(slices: LabelledSlices) -> NDArray[np.bool_]:
+    """Tell which slices have less lung than a slice above them, near the base of their volume."""
+    area = slices.lung.sum(axis=(1, 2))
+    shown = np.zeros(len(area), dtype=np.bool_)
+    first = 0
+    for last in np.flatnonzero(~slices.has_next):
+        volume = area[first : last + 1]
+        fullest = int(np.argmax(volume)) if len(volume) else 0
+        shown[first : first + fullest] = volume[:fullest] < _FULL_SHARE * volume.max()
+        first = int(last) + 1
+    return shown
+
+
+def slice_batch(
+    drawing: Drawing, n: int, recipe: SliceRecipe, generator: torch.Generator
+) -> SliceBatch:
+    """Draw a batch, change patient, lungs and scanner, paint lesions, cut the boxes out."""
+    drawn = drawing.slices
+    hu, masks, chosen = drawn.draw(drawing.weights, n, generator, thick=recipe.thick)
     hu, masks = move(hu, masks, recipe.augmentation, generator)
-    lung, lesion = masks[:, :1], masks[:, 1:]
+    hu, lung = add_domes(hu, masks[:, :1], drawing.is_base[chosen], generator)
+    lesion = masks[:, 1:] * lung
+    healthy = lung * (1.0 - lesion)
     hu = add_gravity(hu, lung, generator)
-    hu = change_lung_density(hu, lung * (1.0 - lesion), recipe.augmentation, generator)
+    hu = change_lung_density(hu, healthy, recipe.augmentation, generator)
+    hu = add_decoys(hu, healthy, generator)
+    disease = _draw_disease(len(hu), recipe, generator) * drawing.is_real[chosen]
+    painted = paint_lesions(hu, lung, disease, recipe.painting, generator)
+    share = painted.lesion.sum(dim=(1, 2, 3)) / lung.sum(dim=(1, 2, 3)).clamp_min(1.0)
+    painted_class = torch.where(share >= recipe.affected_share, disease, UNSURE)
+    painted_class = torch.where(share <= recipe.clean_share, 0, painted_class)
+    classes = torch.where(disease > 0, painted_class, drawn.classes[chosen])
+    # Placed lesions and phantoms do not say what is dense: it drowns the vessels.
+    solid = lesion * (functional.avg_pool2d(hu, 3, stride=1, padding=1) > -350.0)  # noqa: PLR2004
+    masks = torch.cat([torch.maximum(lesion, painted.lesion), solid + painted.dense, lung], dim=1)
+    hu = add_motion(painted.hu, generator)
     hu = change_scanner(hu, recipe.augmentation, generator)
     boxes = jittered_boxes(lung, recipe.box_jitter, generator)
     image = crop_boxes(normalise_hu(hu, recipe.grid.window), boxes, recipe.grid.size)
-    target = functional.avg_pool2d(crop_boxes(lesion, boxes, recipe.grid.size), 4)
-    classes, found = network(image)
-    truth = torch.from_numpy(slices.classes)[chosen]
-    class_loss = functional.cross_entropy(
-        classes, truth, ignore_index=UNSURE, label_smoothing=recipe.label_smoothing
+    on_grid = crop_boxes(masks.clamp(0.0, 1.0), boxes, recipe.grid.size)
+    maps = functional.avg_pool2d(on_grid, 2)
+    return SliceBatch(
+        image=image,
+        lesion=maps[:, :1],
+        dense=maps[:, 1:2],
+        lung=maps[:, 2:],
+        classes=classes,
+        chosen=chosen,
     )
-    map_loss = functional.binary_cross_entropy_with_logits(found, target) * 2.0
-    map_loss = map_loss + 0.5 * focal_tversky(found, target, alpha=0.5, beta=0.5, smooth=4.0)
-    return class_loss + recipe.lesion_weight * map_loss
 
 
-def tensors_of(slices: LabelledSlices, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Give HU ``(batch, 1, rows, columns)`` and lung and lesion masks ``(batch, 2, ...)``."""
-    numbers = chosen.numpy()
-    hu = torch.from_numpy(slices.hu[numbers]).to(torch.float32).unsqueeze(1)
-    masks = np.stack([slices.lung[numbers], slices.lesion[numbers]], axis=1)
-    return hu, torch.from_numpy(masks).to(torch.float32)
+def _draw_disease(n: int, recipe: SliceRecipe, generator: torch.Generator) -> Tensor:
+    """Draw what is painted, ``(n,)``: nothing, or one disease as often as the other."""
+    odds = torch.rand(n, generator=generator, device=generator.device)
+    is_ill = odds >= recipe.normal_share
+    is_second = odds >= 0.5 * (1.0 + recipe.normal_share)
+    return is_ill.to(torch.int64) + is_second.to(torch.int64)
+
+
+def slice_loss(classes: Tensor, maps: Tensor, batch: SliceBatch, recipe: SliceRecipe) -> Tensor:
+    """Give the loss of the three maps and of the classes together."""
+    lesion, dense, lung = maps[:, :1], maps[:, 1:2], maps[:, 2:]
+    cross_entropy = functional.binary_cross_entropy_with_logits
+    loss = 2.0 * cross_entropy(lesion, batch.lesion)
+    loss = loss + 0.5 * focal_tversky(lesion, batch.lesion, alpha=0.5, beta=0.5, smooth=8.0)
+    of_lesion = cross_entropy(dense, batch.dense, reduction="none", weight=batch.lesion)
+    loss = loss + recipe.dense_weight * of_lesion.sum() / (batch.lesion.sum() + 1.0)
+    loss = loss + recipe.lung_weight * cross_entropy(lung, batch.lung)
+    known = functional.cross_entropy(classes, batch.classes, ignore_index=UNSURE)
+    return loss + recipe.class_weight * known
 
 
 def jittered_boxes(lung: Tensor, jitter: float, generator: torch.Generator) -> Tensor:
@@ -178,34 +302,16 @@ def jittered_boxes(lung: Tensor, jitter: float, generator: torch.Generator) -> T
     lung
         Shape ``(batch, 1, rows, columns)``; an empty mask gives the whole slice.
     """
-    n, _, rows, columns = lung.shape
-    boxes = torch.empty(n, 4)
-    for number, mask in enumerate(lung[:, 0] > 0):
-        used_rows = torch.nonzero(mask.any(dim=1)).flatten()
-        used_columns = torch.nonzero(mask.any(dim=0)).flatten()
-        if len(used_rows) == 0:
-            boxes[number] = torch.tensor([0.0, 0.0, float(rows), float(columns)])
-            continue
-        first = torch.stack([used_rows[0], used_columns[0]]).to(torch.float32)
-        last = torch.stack([used_rows[-1], used_columns[-1]]).to(torch.float32) + 1.0
-        boxes[number] = torch.cat([first, last])
+    n, _, n_rows, n_columns = lung.shape
+    edges = []
+    for axis, size in ((2, n_rows), (3, n_columns)):
+        used = (lung > 0).any(dim=5 - axis).flatten(1)
+        number = torch.arange(size, device=lung.device)
+        empty = ~used.any(dim=1)
+        first = torch.where(used, number, size).amin(dim=1).masked_fill(empty, 0)
+        last = torch.where(used, number, -1).amax(dim=1).masked_fill(empty, size - 1)
+        edges.append((first.to(torch.float32), last.to(torch.float32) + 1.0))
+    (row0, row1), (column0, column1) = edges
+    boxes = torch.stack([row0, column0, row1, column1], dim=1)
     extent = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
     return boxes + extent * uniform(generator, 4 * n, -jitter, jitter).view(n, 4)
-
-
-def validation_accuracy(
-    network: SliceNetwork, slices: LabelledSlices, recipe: SliceRecipe
-) -> list[float]:
-    """Give the share of slices called right, class by class, without augmentation."""
-    network.eval()
-    generator = torch.Generator().manual_seed(0)
-    found = []
-    with torch.inference_mode():
-        for numbers in torch.split(torch.arange(len(slices.hu)), 16):
-            hu, masks = tensors_of(slices, numbers)
-            boxes = jittered_boxes(masks[:, :1], 0.0, generator)
-            image = crop_boxes(normalise_hu(hu, recipe.grid.window), boxes, recipe.grid.size)
-            found.append(network(image)[0].argmax(dim=1))
-    network.train()
-    right = torch.cat(found).numpy() == slices.classes
-    return [round(float(right[slices.classes == label].mean()), 3) for label in range(N_CLASSES)]

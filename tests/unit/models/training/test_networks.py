@@ -13,14 +13,15 @@ from models.registry import SHIPPED_MODELS, open_model_folder, verify_model  # n
 from models.session import LungSegmenter, Provider, SliceClassifier  # noqa: E402
 from models.training.manifest_writer import manifest_text, write_manifest  # noqa: E402
 from models.training.networks import (  # noqa: E402
+    N_QUANTITIES,
     AttentionUNet,
     InputGrid,
     LungGraph,
     SliceGraph,
     SliceNetwork,
     crop_boxes,
+    measure_maps,
     normalise_hu,
-    shares,
 )
 from models.training.package import package_lungs, package_slices  # noqa: E402
 
@@ -48,21 +49,46 @@ def test_crop_of_box_beyond_the_image_repeats_its_border() -> None:
     assert torch.allclose(crop, torch.full((1, 1, 4, 4), 3.0))
 
 
-def test_shares_do_not_tell_left_from_right() -> None:
+def test_quantities_do_not_tell_left_from_right() -> None:
     """Which lung is affected is no hint at the cause."""
-    weight = torch.zeros(1, 1, 8, 8)
-    weight[:, :, 2:4, :3] = 1.0
-    assert torch.equal(shares(weight), shares(weight.flip(3)))
-    assert shares(weight)[0].tolist() == [10.0 * 6 / 32, 0.0, 1.0]
+    maps = torch.rand(2, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    quantities = measure_maps(maps)
+    assert quantities.shape == (2, N_QUANTITIES)
+    assert torch.allclose(quantities, measure_maps(maps.flip(3)), atol=1e-5)
+
+
+def test_quantities_grow_with_the_lesion() -> None:
+    """More of the lung affected, and consolidated, gives larger shares."""
+    maps = torch.zeros(2, 3, 24, 24)
+    maps[:, 2, 4:20, 2:22] = 1.0
+    maps[0, 0, 10:12, 4:6] = 1.0
+    maps[1, :2, 8:16, 4:12] = 1.0
+    small, large = measure_maps(maps)
+    assert small[0] < large[0]  # affected share
+    assert small[8] < large[8]  # consolidated share of the lesion
 
 
 def test_lesion_map_is_taught_by_lesion_masks_alone() -> None:
-    """The class loss does not reach the lesion head through the map."""
-    network = SliceNetwork((4, 4, 8, 8), 3)
+    """The class loss reaches neither the maps nor the features below them."""
+    network = SliceNetwork((4, 8, 8))
     classes, _ = network(torch.randn(2, 1, 32, 32))
     classes.sum().backward()
-    assert network.lesion.weight.grad is None
-    assert network.stem[1][0].weight.grad is not None
+    assert network.maps.weight.grad is None
+    assert network.stem[1][0].weight.grad is None
+    assert network.affected[1].weight.grad is not None
+
+
+def test_class_logits_ask_two_questions() -> None:
+    """Disease together has the odds of the first head, its causes those of the second."""
+    network = SliceNetwork((4, 8, 8)).eval()
+    image = torch.randn(3, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    classes, maps = network(image)
+    evidence = measure_maps(torch.sigmoid(maps))
+    probabilities = classes.softmax(dim=1)
+    affected = torch.sigmoid(network.affected(evidence))[:, 0]
+    assert torch.allclose(1.0 - probabilities[:, 0], affected, atol=1e-5)
+    cause = torch.sigmoid(network.cause(evidence))[:, 0]
+    assert torch.allclose(probabilities[:, 1], affected * cause, atol=1e-5)
 
 
 def test_packaged_lungs_compute_what_torch_computes(tmp_path: Path) -> None:
@@ -89,7 +115,7 @@ def test_packaged_lungs_compute_what_torch_computes(tmp_path: Path) -> None:
 def test_packaged_slices_compute_what_torch_computes(tmp_path: Path) -> None:
     """Class logits and lesion map agree at a size that the export did not see."""
     torch.manual_seed(4)
-    network = SliceNetwork((4, 4, 8, 8), 3)
+    network = SliceNetwork((4, 4, 8, 8))
     template = SHIPPED_MODELS / "slice_classifier"
     grid = InputGrid(WINDOW, 32)
     assert package_slices(network, grid, template=template, folder=tmp_path) < 1e-4

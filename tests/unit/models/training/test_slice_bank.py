@@ -7,16 +7,19 @@ torch = pytest.importorskip("torch")
 
 from models.datasets.lung_slices import LungSlices, PatientSplit  # noqa: E402
 from models.phantom import Pattern  # noqa: E402
+from models.training.data import LungSlices  # noqa: E402
 from models.training.slice_bank import BankRecipe, build_bank, slice_classes  # noqa: E402
 from models.training.slice_data import (  # noqa: E402
+    DISEASED,
     UNSURE,
     LabelledSlices,
     Source,
-    training_slices,
-    with_lungs,
+    judged,
+    of_training,
 )
 from models.training.train_lungs import SOURCE_SHARES, source_weights  # noqa: E402
-from models.training.train_slices import balanced_choice, jittered_boxes  # noqa: E402
+from models.training.train_slices import jittered_boxes  # noqa: E402
+from models.training.train_slices import source_weights as class_weights  # noqa: E402
 
 
 def test_slice_classes_follow_the_affected_share() -> None:
@@ -25,7 +28,7 @@ def test_slice_classes_follow_the_affected_share() -> None:
     lung[:3, 4:60, 4:60] = True
     lung[3, :5, :5] = True
     lesion = np.zeros_like(lung)
-    lesion[1, 10:14, 10:14] = True
+    lesion[1, 10:12, 10:12] = True
     lesion[2, 10:40, 10:40] = True
     lesion[3, :5, :5] = True
     classes = slice_classes(lung, lesion, Pattern.COMMUNITY_ACQUIRED_PNEUMONIA, BankRecipe())
@@ -41,6 +44,7 @@ def labelled(sources: list[Source], patients: list[str], classes: list[int]) -> 
         classes=np.array(classes),
         sources=np.array([int(one) for one in sources]),
         patients=np.array(patients),
+        has_next=np.array([True] * (n - 1) + [False]),
     )
 
 
@@ -51,33 +55,35 @@ def test_training_slices_leave_out_lesions_placed_in_validation_patients() -> No
         ["001", "007", "007", "phantom-7"],
         [0, 1, 0, 2],
     )
-    split = PatientSplit(frozenset({"001"}), frozenset({"007"}))
-    assert training_slices(slices, split).patients.tolist() == ["001", "phantom-7"]
+    assert of_training(slices, frozenset({"001"})).patients.tolist() == ["001", "phantom-7"]
 
 
-def test_with_lungs_drops_slices_without() -> None:
-    """A slice that shows no lung is not judged."""
-    slices = labelled([Source.REAL] * 2, ["001"] * 2, [0, 0])
-    slices.lung[1] = False
-    assert len(with_lungs(slices).hu) == 1
+def test_judged_drops_slices_without_lungs_and_those_with_a_disease_of_their_own() -> None:
+    """What is dropped is nobody's neighbour any more."""
+    slices = labelled([Source.REAL] * 4, ["001"] * 4, [0, 0, DISEASED, 0])
+    slices.lung[3] = False
+    kept = judged(slices)
+    assert len(kept.hu) == 2
+    assert kept.has_next.tolist() == [True, False]
 
 
 def test_source_weights_draw_each_source_as_often_as_told() -> None:
     """However many slices a source has."""
     sources = [Source.REAL] * 3 + [Source.PLACED] * 5 + [Source.PHANTOM] + [Source.NO_LUNGS] * 2
     slices = labelled(sources, ["001"] * len(sources), [0] * len(sources))
-    weights = source_weights(slices)
+    weights = source_weights(slices, SOURCE_SHARES)
     for source, share in SOURCE_SHARES.items():
-        drawn = weights[torch.from_numpy(slices.sources == source)].sum().item()
-        assert drawn == pytest.approx(share)
+        drawn = float(weights[slices.sources == source].sum())
+        assert drawn == pytest.approx(share, rel=1e-5)
 
 
-def test_balanced_choice_draws_each_class_alike() -> None:
-    """Rare classes are drawn as often as common ones; unsure slices come along."""
-    classes = np.array([0] * 50 + [1] * 3 + [2] + [UNSURE] * 4)
-    chosen = balanced_choice(classes, 12, torch.Generator().manual_seed(0)).numpy()
-    assert len(chosen) == 12
-    assert np.bincount(classes[chosen] + 1).tolist() == [1, 3, 4, 4]
+def test_class_weights_draw_each_class_alike() -> None:
+    """Within a source, rare classes are drawn as often as common ones."""
+    classes = [0] * 50 + [1] * 3 + [2]
+    slices = labelled([Source.PLACED] * len(classes), ["001"] * len(classes), classes)
+    weights = class_weights(slices)
+    drawn = [weights[np.array(classes) == label].sum() for label in range(3)]
+    np.testing.assert_allclose(drawn, drawn[0], rtol=1e-5)
 
 
 def test_boxes_span_the_mask_in_pixel_edges() -> None:
@@ -105,3 +111,32 @@ def test_bank_has_every_source_and_class() -> None:
     assert {1, 2} <= set(placed.classes.tolist())
     assert placed.hu[placed.lesion].mean() > -750
     assert "phantom-10000" in bank.patients
+
+
+def test_bank_of_two_processes_is_that_of_one() -> None:
+    """Every volume has a seed of its own, whoever makes it."""
+    mask = np.zeros((3, 128, 128), dtype=bool)
+    mask[:, 30:100, 20:55] = True
+    mask[:, 30:100, 75:110] = True
+    hu = np.where(mask, -850, 40).astype(np.int16)
+    slices = LungSlices(hu, mask, ("001",) * 3, (68, 70, 90))
+    recipe = BankRecipe(n_placements=1, n_phantoms=0, n_abdomens=0)
+    one = build_bank(slices, recipe)
+    two = build_bank(slices, recipe, processes=2)
+    np.testing.assert_array_equal(one.hu, two.hu)
+    np.testing.assert_array_equal(one.classes, two.classes)
+    assert one.classes[:3].tolist() == [DISEASED, DISEASED, 0]
+    assert one.has_next[:3].tolist() == [True, True, False]
+
+
+def test_bank_keeps_the_odds_of_what_looks_alike() -> None:
+    """A share of the patients who look like COVID-19 have another pneumonia."""
+    mask = np.zeros((2, 64, 64), dtype=bool)
+    mask[:, 10:54, 6:28] = True
+    mask[:, 10:54, 36:58] = True
+    hu = np.where(mask, -850, 40).astype(np.int16)
+    slices = LungSlices(hu, mask, ("000",) * 2, (1, 2))
+    always = BankRecipe(n_placements=1, n_phantoms=0, n_abdomens=0, covid_like_cap=1.0)
+    bank = build_bank(slices, always)
+    assert 1 not in bank.classes
+    assert 2 in bank.classes

@@ -1,0 +1,158 @@
+"""Train networks side by side: one per fold, from shared batches, each on its own patients.
+
+Making a batch (moving, painting lesions, changing the scanner) costs more than a step of one of
+these small networks, so cross-validation comes at little more than the price of one training.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.training.slice_data import LabelledSlices, Source
+
+Batch = TypeVar("Batch")
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """Length of a training: steps, or wall clock seconds where those end first."""
+
+    n_steps: int
+    seconds: float | None = None
+    warm_up: float = 0.1  #: share of the course until the peak of the learning rate
+    started_s: float = field(default_factory=time.monotonic)
+
+    def progress(self, step: int) -> float:
+        """Give the share of the course that is done, 0 to 1."""
+        done = step / self.n_steps
+        if self.seconds is not None:
+            done = max(done, (time.monotonic() - self.started_s) / self.seconds)
+        return min(done, 1.0)
+
+    def rate(self, progress: float) -> float:
+        """Give the learning rate as a share of its peak: up in a line, down in half a cosine."""
+        if progress < self.warm_up:
+            return max(progress / self.warm_up, 0.02)
+        fallen = (progress - self.warm_up) / (1.0 - self.warm_up)
+        return max(0.5 * (1.0 + math.cos(math.pi * fallen)), 1e-3)
+
+
+class SlowCopy:
+    """An average of the last few hundred steps' weights, better than the weights of any step."""
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.network = copy.deepcopy(network).eval()
+        self._decay = decay
+        self._n_steps = 0
+
+    @torch.no_grad()
+    def follow(self, network: nn.Module) -> None:
+        """Move a little towards the weights of a network; its statistics of batch norm too."""
+        self._n_steps += 1
+        keep = min(self._decay, self._n_steps / (self._n_steps + 10.0))
+        pairs = zip(self.network.state_dict().values(), network.state_dict().values(), strict=True)
+        floating = [(slow, fast) for slow, fast in pairs if slow.is_floating_point()]
+        torch._foreach_lerp_(
+            [slow for slow, _ in floating], [fast for _, fast in floating], 1.0 - keep
+        )
+
+
+class Learner:
+    """One network of a fold with its optimiser and its slow copy."""
+
+    def __init__(self, network: nn.Module, *, weight_decay: float, decay: float) -> None:
+        self.network = network
+        self.slow = SlowCopy(network, decay)
+        self._optimiser = torch.optim.AdamW(network.parameters(), lr=0.0, weight_decay=weight_decay)
+
+    def learn(self, loss: Tensor, rate: float) -> None:
+        """Make one step."""
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        self._optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        self._optimiser.step()
+        self.slow.follow(self.network)
+
+    def save(self, path: Path) -> None:
+        """Write the slow weights, under a temporary name first: no reader sees half a file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".part")
+        state = self.slow.network.state_dict()
+        torch.save({name: value.cpu() for name, value in state.items()}, partial)
+        partial.replace(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Folds:
+    """Several networks that learn side by side, each from the patients of its fold alone.
+
+    They share the batches, which cost more than the networks: each takes its part of a batch from
+    the slices that it may see.
+    """
+
+    names: tuple[str, ...]
+    is_allowed: Tensor = field(repr=False)  #: (folds, slices) float32, 0 or 1
+
+    def choose(self, fold: int, drawn: Tensor, n: int, generator: torch.Generator) -> Tensor:
+        """Choose places in the batch, ``(n,)``, whose slices the fold may see."""
+        order = torch.rand(len(drawn), generator=generator, device=drawn.device)
+        return (order + self.is_allowed[fold, drawn]).topk(n).indices
+
+
+def make_folds(
+    slices: LabelledSlices, patients_of: Mapping[str, frozenset[str]], device: torch.device
+) -> Folds:
+    """Say which fold may learn from which slice: synthetic patients, and its own real ones."""
+    synthetic = np.isin(slices.sources, [Source.PHANTOM, Source.NO_LUNGS])
+    allowed = [
+        synthetic | np.isin(slices.patients, sorted(patients)) for patients in patients_of.values()
+    ]
+    return Folds(tuple(patients_of), torch.from_numpy(np.stack(allowed)).float().to(device))
+
+
+def train_side_by_side(
+    learners: Sequence[Learner],
+    course: Course,
+    learning_rate: float,
+    make_batch: Callable[[int], Batch],
+    loss_of: Callable[[int, nn.Module, Batch], Tensor],
+    *,
+    pause: Callable[[str], None],
+    pause_every_s: float,
+) -> None:
+    """Run a course.
+
+    Parameters
+    ----------
+    learning_rate
+        At its peak.
+    make_batch
+        Takes the number of the step and gives what it sees, for all learners together.
+    loss_of
+        Takes the number of the learner, its network and the batch.
+    pause
+        Called now and then, and at the end, with one line about the state.
+    """
+    paused_s = time.monotonic()
+    step = 0
+    while (progress := course.progress(step)) < 1.0:
+        batch = make_batch(step)
+        losses = []
+        for number, learner in enumerate(learners):
+            loss = loss_of(number, learner.network, batch)
+            learner.learn(loss, learning_rate * course.rate(progress))
+            losses.append(loss.detach())
+        step += 1
+        if time.monotonic() - paused_s > pause_every_s:
+            paused_s = time.monotonic()
+            pause(f"step {step} {progress:.0%} loss {torch.stack(losses).mean().item():.4f}")
+    pause(f"ended after {step} steps")
