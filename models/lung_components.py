@@ -221,7 +221,7 @@ def _split_at_middle(
     lower, upper = int(0.35 * n_columns), int(0.65 * n_columns)
     cut = lower + int(np.argmin(profile[lower:upper]))
     low_columns = np.arange(n_columns) < cut
-    return [mask & low_columns, mask & ~low_columns]
+    return [half for half in (mask & low_columns, mask & ~low_columns) if half.any()]
 
 
 def _sides(parts: list[BoolVolume], middle_column: float) -> list[tuple[int, BoolVolume]]:

@@ -66,8 +66,10 @@ class PatientSplit:
             raise DatasetInvalid("nobody is left to train on; move patients to training")
 
 
-def read_lctsc(folder: Path) -> LungSlices:
-    """Read every slice of an LCTSC folder of pictures except the held-out case.
+def read_lctsc(folder: Path, *, with_held_out: bool = False) -> LungSlices:
+    """Read every slice of an LCTSC folder of pictures, the held-out case only where asked for.
+
+    Cross-validation asks: its fold of that case is the model that ships.
 
     Raises
     ------
@@ -75,7 +77,11 @@ def read_lctsc(folder: Path) -> LungSlices:
         No slices, a file with another name, or an image without its mask.
     """
     data = read_lctsc_images(folder)
-    kept = [n for n, sample in enumerate(data.samples) if sample.patient != HELD_OUT_CASE]
+    kept = [
+        n
+        for n, sample in enumerate(data.samples)
+        if with_held_out or sample.patient != HELD_OUT_CASE
+    ]
     if not kept:
         raise DatasetInvalid(f"{folder} holds the held-out case alone; add other cases")
     return LungSlices(

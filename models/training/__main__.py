@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
-from models.datasets.lung_slices import PatientSplit, read_lctsc
+from models.datasets.lung_slices import HELD_OUT_CASE, read_lctsc
 from models.registry import SHIPPED_MODELS, open_model_folder
 from models.session import LungSegmenter, Provider
-from models.training.data import HELD_OUT_CASE, read_lctsc
+from models.training import train_slices
 from models.training.evaluate import (
     dice,
     patient_bootstrap,
@@ -27,8 +27,17 @@ from models.training.evaluate import (
 from models.training.networks import AttentionUNet, SliceNetwork
 from models.training.package import package_lungs, package_slices
 from models.training.slice_bank import BankRecipe, build_bank
-from models.training.train_lungs import LungRecipe, train_lungs
-from models.training.train_slices import SliceRecipe, train_slices
+from models.training.train_lungs import (
+    LungRecipe,
+    consolidation_recipe,
+    finishing_recipe,
+    train_lungs,
+)
+from models.training.train_slices import (
+    EXPECTED_PREVALENCE,
+    TRAINED_PREVALENCE,
+    SliceRecipe,
+)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -75,7 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def train(parsed: argparse.Namespace) -> None:
     """Build the slices and train one of the networks, and its folds where asked for."""
-    slices = read_lctsc(parsed.data)
+    slices = read_lctsc(parsed.data, with_held_out=parsed.cross_validate)
     bank_recipe = BankRecipe()
     if parsed.phantoms is not None:
         bank_recipe = replace(bank_recipe, n_phantoms=parsed.phantoms, n_abdomens=parsed.phantoms)
@@ -83,13 +92,17 @@ def train(parsed: argparse.Namespace) -> None:
     patients_of = make_patients_of(frozenset(slices.patients), every=parsed.cross_validate)
     device = torch.device(parsed.device)
     if parsed.command == "lungs":
-        lungs = LungRecipe()
-        lungs = replace(lungs, n_steps=parsed.steps or lungs.n_steps)
-        train_lungs(bank, patients_of, lungs, parsed.out, device=device)
+        lungs: dict[str, AttentionUNet] | None = None
+        for recipe in (LungRecipe(), finishing_recipe(), consolidation_recipe()):
+            course = replace(recipe, n_steps=parsed.steps or recipe.n_steps)
+            lungs = train_lungs(bank, patients_of, course, parsed.out, device=device, start=lungs)
     else:
-        recipe = SliceRecipe()
-        recipe = replace(recipe, n_steps=parsed.steps or recipe.n_steps)
-        train_slices(bank, patients_of, recipe, parsed.out, device=device)
+        networks: dict[str, SliceNetwork] | None = None
+        for one in (SliceRecipe(), train_slices.finishing_recipe()):
+            part = replace(one, n_steps=parsed.steps or one.n_steps)
+            networks = train_slices.train_slices(
+                bank, patients_of, part, parsed.out, device=device, start=networks
+            )
 
 
 def make_patients_of(patients: frozenset[str], *, every: bool) -> dict[str, frozenset[str]]:
@@ -110,6 +123,7 @@ def package(parsed: argparse.Namespace) -> None:
         template = parsed.template or SHIPPED_MODELS / "slice_classifier"
         slices = SliceNetwork(SliceRecipe().widths)
         slices.load_state_dict(weights)
+        slices.expect_prevalence(EXPECTED_PREVALENCE, trained=TRAINED_PREVALENCE)
         largest = package_slices(slices, SliceRecipe().grid, template=template, folder=parsed.out)
     print(f"{parsed.out}: largest difference between torch and ONNX Runtime {largest:.1e}")
 

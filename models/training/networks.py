@@ -192,7 +192,6 @@ class SliceNetwork(AttentionBody):
         cap = affected + functional.logsigmoid(-cause)
         return torch.cat([torch.zeros_like(affected), covid, cap], dim=1), maps
 
-
     @torch.no_grad()
     def expect_prevalence(self, expected: float, *, trained: float) -> None:
         """Shift the odds of an affected slice from those of training to those of practice.
@@ -204,9 +203,8 @@ class SliceNetwork(AttentionBody):
             logit moves by the difference of the prior logits, nothing else changes.
         """
         shift = math.log(expected / (1.0 - expected)) - math.log(trained / (1.0 - trained))
-        last = self.affected[-1]
-        assert isinstance(last, nn.Linear)
-        last.bias += shift
+        last = cast("nn.Linear", self.affected[-1])
+        last.bias.add_(shift)
 
 
 #: Quantities that ``measure_maps`` gives.

@@ -91,6 +91,19 @@ def test_class_logits_ask_two_questions() -> None:
     assert torch.allclose(probabilities[:, 1], affected * cause, atol=1e-5)
 
 
+def test_expected_prevalence_moves_the_odds_of_an_affected_slice_alone() -> None:
+    """Bayes: odds of 1.5 in training and of 0.5 in practice are a factor of a third."""
+    network = SliceNetwork((4, 8, 8)).eval()
+    image = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(2))
+    before = network(image)[0].softmax(dim=1)
+    network.expect_prevalence(1.0 / 3.0, trained=0.6)
+    after = network(image)[0].softmax(dim=1)
+    odds = [(1.0 - one[:, 0]) / one[:, 0] for one in (before, after)]
+    assert torch.allclose(odds[1] / odds[0], torch.full((2,), 1.0 / 3.0), atol=1e-5)
+    causes = [one[:, 1] / one[:, 2] for one in (before, after)]
+    assert torch.allclose(causes[0], causes[1], rtol=1e-4)
+
+
 def test_packaged_lungs_compute_what_torch_computes(tmp_path: Path) -> None:
     """Export, pin, open and compare; the folder holds nothing from training."""
     torch.manual_seed(3)

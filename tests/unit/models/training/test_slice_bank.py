@@ -5,9 +5,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from models.datasets.lung_slices import LungSlices, PatientSplit  # noqa: E402
+from models.datasets.lung_slices import LungSlices  # noqa: E402
 from models.phantom import Pattern  # noqa: E402
-from models.training.data import LungSlices  # noqa: E402
 from models.training.slice_bank import BankRecipe, build_bank, slice_classes  # noqa: E402
 from models.training.slice_data import (  # noqa: E402
     DISEASED,
