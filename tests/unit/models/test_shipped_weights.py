@@ -11,10 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from models.evaluation.masks import dice
 from models.evaluation.volumes import segment_volume, threshold_lungs
-from models.phantom import Kernel, Pattern, Phantom, PhantomSpec, make_abdomen, make_phantom
+from models.phantom import (
+    Kernel,
+    Pattern,
+    Phantom,
+    PhantomSpec,
+    make_abdomen,
+    make_head,
+    make_phantom,
+)
 from models.registry import find_model
 from models.session import LungSegmenter, Provider, SliceClassifier
 
@@ -117,6 +126,28 @@ def test_lungs_of_an_abdomen_are_not_found(lungs: LungSegmenter) -> None:
     assert invented.sum() * np.prod(abdomen.spacing_mm) / 1000.0 < 100.0
 
 
+def test_lungs_of_a_head_are_not_found(lungs: LungSegmenter) -> None:
+    """Sinuses and mastoid cells hold air, and are no lungs."""
+    head = make_head(SEEDS[0], spec=spec_of(Pattern.NORMAL, SEEDS[0]))
+    found = segment_volume(lungs, head.volume_hu, head.spacing_mm) > 0
+    assert found.sum() * np.prod(head.spacing_mm) / 1000.0 < 100.0
+
+
+def test_lungs_of_radiographs_are_too_small_for_a_chest(lungs: LungSegmenter) -> None:
+    """A radiograph taken for a slice of 5 mm never shows the 500 ml that the gate wants."""
+    pictures = sorted((TEST_DATA / "images" / "cxr-negative").glob("COVID-*"))
+    if not pictures:
+        pytest.skip(f"no radiographs in {TEST_DATA}; set SCREENER_TEST_DATA")
+    assert len(pictures) == 6
+    for picture in pictures:
+        with Image.open(picture) as opened:
+            grey = np.asarray(opened.convert("L"), dtype=np.float32)
+        hu = (grey * (1424.0 / 255.0) - 1024.0).astype(np.int16)[np.newaxis]
+        spacing_mm = (5.0, 400.0 / hu.shape[2], 400.0 / hu.shape[2])
+        found = segment_volume(lungs, hu, spacing_mm) > 0
+        assert found.sum() * np.prod(spacing_mm) / 1000.0 < 500.0, picture.name
+
+
 def test_lungs_of_empty_field_are_not_found(lungs: LungSegmenter) -> None:
     """Air alone, or water alone, has no lungs."""
     for value_hu in (-1000, 0):
@@ -134,13 +165,13 @@ def test_patterns_of_unseen_phantoms_are_told_apart(
         assert name == phantom.pattern.value, share
 
 
-def test_lungs_of_held_out_lctsc_series_reach_dice_097(lungs: LungSegmenter) -> None:
+def test_lungs_of_held_out_lctsc_series_reach_dice_098(lungs: LungSegmenter) -> None:
     """Case 005, whole series, against the expert's mask."""
     volume_hu, spacing_mm = read_series(TEST_DATA / "dicom" / "lctsc" / "Case_005_jpegls")
     with np.load(TEST_DATA / "dicom" / "lctsc" / "Case_005_lungmask.npz") as arrays:
         truth = arrays["masks"] > 0
     found = segment_volume(lungs, volume_hu, spacing_mm) > 0
-    assert dice(found, truth) >= 0.97
+    assert dice(found, truth) >= 0.98
 
 
 def test_lungs_of_another_scanner_agree_with_the_threshold_method(lungs: LungSegmenter) -> None:
