@@ -165,13 +165,13 @@ def test_patterns_of_unseen_phantoms_are_told_apart(
         assert name == phantom.pattern.value, share
 
 
-def test_lungs_of_held_out_lctsc_series_reach_dice_098(lungs: LungSegmenter) -> None:
+def test_lungs_of_held_out_lctsc_series_reach_dice_0975(lungs: LungSegmenter) -> None:
     """Case 005, whole series, against the expert's mask."""
     volume_hu, spacing_mm = read_series(TEST_DATA / "dicom" / "lctsc" / "Case_005_jpegls")
     with np.load(TEST_DATA / "dicom" / "lctsc" / "Case_005_lungmask.npz") as arrays:
         truth = arrays["masks"] > 0
     found = segment_volume(lungs, volume_hu, spacing_mm) > 0
-    assert dice(found, truth) >= 0.98
+    assert dice(found, truth) >= 0.975
 
 
 def test_lungs_of_another_scanner_agree_with_the_threshold_method(lungs: LungSegmenter) -> None:
