@@ -69,6 +69,7 @@ class QuarantineReason(StrEnum):
     BROKEN_FRAGMENTS = "broken-fragments"  #: encapsulated pixels without end, or too many of them
     NO_PATIENT_ID = "no-patient-id"  #: nobody could tell whose study it is
     SENT_BY_ANOTHER = "sent-by-another"  #: a known instance with other content, of another sender
+    PIXELS_UNSAFE = "pixels-unsafe"  #: decoding took too much time or memory
     SERIES_IN_TWO_STUDIES = "series-in-two-studies"  #: its series belongs to another study
 
 

@@ -13,6 +13,7 @@ whether trying again can help (ADR 0004).
     ├── NotAnalysable                a result, not a failure: reported as "not analysed, because"
     ├── Permanent                    recorded, never retried
     │   ├── UnreadablePixels
+    │   │   └── UnsafePixels         decoding took too much, and its process was ended
     │   ├── ModelFailure
     │   ├── ReportError
     │   ├── StudyNotRetrieved        the spool does not have a study, and nobody gave it back
@@ -84,6 +85,10 @@ class Permanent(ScreenerError):
 
 class UnreadablePixels(Permanent):
     """Pixel data cannot be decoded to Hounsfield units."""
+
+
+class UnsafePixels(UnreadablePixels):
+    """Decoding took more time or memory than a slice may, or ended the process that did it."""
 
 
 class ModelFailure(Permanent):

@@ -35,7 +35,9 @@ def screen_study(
         record(facts.NotAnalysedBecause(refusal.reason, refusal.detail))
         outcome = NotAnalysed(refusal.reason, refusal.detail)
         if found.volume is None:
-            found.preview = assemble.preview_study(found.headers, found.ranking)
+            found.preview = assemble.preview_study(
+                found.headers, found.ranking, tools.decoding.decode
+            )
     return found.screening(outcome)
 
 

@@ -1,5 +1,6 @@
 """Instances to volume: completion, headers, series selection, slice geometry, decoding to HU."""
 
+from screener.assemble.decoders import Decoders
 from screener.assemble.defects import check_one_patient, find_study_defects
 from screener.assemble.folder import FolderContents, FolderLimits, read_folder
 from screener.assemble.geometry import GeometryRules
@@ -26,6 +27,7 @@ __all__ = [
     "Completion",
     "CompletionRules",
     "DecodedSeries",
+    "Decoders",
     "DecodingRules",
     "FolderContents",
     "FolderLimits",

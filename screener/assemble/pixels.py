@@ -24,6 +24,7 @@ from screener.assemble.codecs import (
     decode_frame,
     to_stored,
 )
+from screener.assemble.decoders import FrameDecoder
 from screener.assemble.headers import PixelDescription, Rescale, SliceHeader
 from screener.assemble.part10 import PARSE_ERRORS, UnreadableFile, open_data_set
 from screener.errors import UnreadablePixels
@@ -50,13 +51,17 @@ def can_decode(transfer_syntax_uid: str) -> bool:
     return transfer_syntax_uid in _NATIVE or transfer_syntax_uid in COMPRESSED_TRANSFER_SYNTAX_UIDS
 
 
-def read_frame_hu(one: SliceHeader) -> tuple[NDArray[np.int16], int]:
+def read_frame_hu(
+    one: SliceHeader, decode: FrameDecoder = decode_frame
+) -> tuple[NDArray[np.int16], int]:
     """Read one slice from its file in Hounsfield units.
 
     Parameters
     ----------
     one
         A slice whose header was found readable.
+    decode
+        Who decodes a compressed frame: this process, or a child with limits.
 
     Returns
     -------
@@ -75,7 +80,7 @@ def read_frame_hu(one: SliceHeader) -> tuple[NDArray[np.int16], int]:
         raise UnreadablePixels(one.header.unreadable or "no pixels")
     if rescale is None:
         raise UnreadablePixels("no Rescale Slope and Intercept: the values are no HU")
-    stored = _read_stored(one, pixels)
+    stored = _read_stored(one, pixels, decode)
     return rescale_to_hu(stored, rescale, pixels.padding)
 
 
@@ -125,7 +130,9 @@ def rescale_to_hu(
     return np.clip(values, AIR_HU, _MAX_HU).astype(np.int16), n_replaced
 
 
-def _read_stored(one: SliceHeader, pixels: PixelDescription) -> NDArray[np.integer]:
+def _read_stored(
+    one: SliceHeader, pixels: PixelDescription, decode: FrameDecoder
+) -> NDArray[np.integer]:
     """Read and decode the stored values of a frame, shape ``(rows, columns)``."""
     index = (one.frame.frame_number or 1) - 1
     try:
@@ -135,7 +142,7 @@ def _read_stored(one: SliceHeader, pixels: PixelDescription) -> NDArray[np.integ
             encoded = _read_encoded(stream, pixels, index, transfer_syntax_uid)
     except (UnreadableFile, *PARSE_ERRORS) as error:
         raise UnreadablePixels(f"the pixel data are damaged ({type(error).__name__})") from error
-    return _decode(encoded, pixels, transfer_syntax_uid)
+    return _decode(encoded, pixels, transfer_syntax_uid, decode)
 
 
 def _read_encoded(
@@ -158,10 +165,10 @@ def _read_encoded(
 
 
 def _decode(
-    encoded: bytes, pixels: PixelDescription, transfer_syntax_uid: str
+    encoded: bytes, pixels: PixelDescription, transfer_syntax_uid: str, decode: FrameDecoder
 ) -> NDArray[np.integer]:
     if transfer_syntax_uid in COMPRESSED_TRANSFER_SYNTAX_UIDS:
-        return decode_frame(encoded, _cell_format(pixels), transfer_syntax_uid)
+        return decode(encoded, _cell_format(pixels), transfer_syntax_uid)
     order = ">" if transfer_syntax_uid == ExplicitVRBigEndian else "<"
     cells = np.frombuffer(encoded, dtype=f"{order}u{pixels.bits_allocated // 8}")
     return to_stored(

@@ -5,6 +5,8 @@ Only original CT images: screenshots and scanned documents can have a name burne
 
 from collections.abc import Iterator, Sequence
 
+from screener.assemble.codecs import decode_frame
+from screener.assemble.decoders import FrameDecoder
 from screener.assemble.headers import CT_SOP_CLASS_UIDS, InstanceHeader, SliceHeader
 from screener.assemble.pixels import read_frame_hu
 from screener.domain import Preview, SeriesRanking
@@ -16,7 +18,9 @@ _MOST_TRIES = 3
 _ORIGINAL = "ORIGINAL"
 
 
-def preview_study(headers: Sequence[InstanceHeader], ranking: SeriesRanking) -> Preview | None:
+def preview_study(
+    headers: Sequence[InstanceHeader], ranking: SeriesRanking, decode: FrameDecoder = decode_frame
+) -> Preview | None:
     """Give the middle image of the best series that has one, None where none can be shown."""
     tries = 0
     for number, candidate in enumerate(ranking.candidates, start=1):
@@ -25,7 +29,7 @@ def preview_study(headers: Sequence[InstanceHeader], ranking: SeriesRanking) -> 
             continue
         middle = len(images) // 2
         try:
-            image_hu, _ = read_frame_hu(images[middle])
+            image_hu, _ = read_frame_hu(images[middle], decode)
         except UnreadablePixels:
             tries += 1
             if tries >= _MOST_TRIES:

@@ -5,13 +5,15 @@ whole volume is there when the last one has been taken.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
+from screener.assemble.codecs import decode_frame
+from screener.assemble.decoders import FrameDecoder
 from screener.assemble.pixels import can_decode, read_frame_hu
 from screener.assemble.selection import SelectedSeries
 from screener.domain import (
@@ -22,7 +24,7 @@ from screener.domain import (
     SourceDefect,
     Volume,
 )
-from screener.errors import NotAnalysable, UnreadablePixels
+from screener.errors import NotAnalysable, UnreadablePixels, UnsafePixels
 
 T = TypeVar("T")
 
@@ -34,6 +36,8 @@ class DecodingRules:
     n_threads: int = 2
     batch_size: int = 8  #: slices that are handed on together
     max_volume_bytes: int = 4 << 30  #: of the decoded volume; 8,000 slices of 512 x 512
+    decode: FrameDecoder = decode_frame  #: who decodes a compressed frame
+    on_unsafe: Callable[[str], None] = lambda _: None  #: hears the content digest of such a slice
 
     def __post_init__(self) -> None:
         if self.n_threads < 1 or self.batch_size < 1:
@@ -126,7 +130,12 @@ class DecodedSeries:
 
     def _decode_slice(self, index: int) -> int:
         """Decode one slice into its place; give the number of padding pixels."""
-        self._volume_hu[index], n_padding = read_frame_hu(self._selected.slices[index])
+        one = self._selected.slices[index]
+        try:
+            self._volume_hu[index], n_padding = read_frame_hu(one, self._rules.decode)
+        except UnsafePixels:
+            self._rules.on_unsafe(one.header.instance.content_digest)
+            raise
         return n_padding
 
     def _take(self, future: "Future[int]", index: int) -> None:

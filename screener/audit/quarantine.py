@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from screener.audit.database import Database
+    from screener.domain import QuarantineReason
 
 #: Shortest beginning of a content digest that names an instance.
 LEAST_DIGEST_LENGTH = 8
@@ -95,6 +96,31 @@ def release_quarantined(
         for row in rows:
             _release(session, row, now)
     return released
+
+
+def quarantine_content(
+    database: Database, content_digest: str, reason: QuarantineReason, now: datetime
+) -> None:
+    """Keep every instance with this content out of later screenings: what was seen too late."""
+    statement = select(Instance).where(
+        Instance.content_digest == content_digest, Instance.quarantine_reason.is_(None)
+    )
+    with database.begin() as session:
+        for row in session.scalars(statement).all():
+            row.quarantine_reason = reason.value
+            append_event(
+                session,
+                EventKind.INSTANCE_QUARANTINED,
+                now,
+                study_instance_uid=row.study_instance_uid,
+                payload={
+                    "calling_ae_title": row.calling_ae_title,
+                    "series_instance_uid": row.series_instance_uid,
+                    "sop_instance_uid": row.sop_instance_uid,
+                    "content_digest": row.content_digest,
+                    "reason": reason.value,
+                },
+            )
 
 
 def _release(session: Session, row: Instance, now: datetime) -> None:

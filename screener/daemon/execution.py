@@ -7,6 +7,7 @@ Whatever happens to the process, the claim expires and the dispatcher gives the 
 from __future__ import annotations
 
 import platform
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from screener.audit.backoff import RetryPolicy
@@ -19,13 +20,14 @@ from screener.audit.claims import (
     return_run,
 )
 from screener.audit.events import PendingEvent, event_of
+from screener.audit.quarantine import quarantine_content
 from screener.audit.results import RunResults, finish_run
 from screener.daemon.fail_points import FailPoint
 from screener.daemon.lease import ended_in_time, kept_alive
 from screener.daemon.result_store import store_results
 from screener.daemon.site import Site, open_site, utc_now
 from screener.daemon.tools import open_tools, report_options, result_digest
-from screener.domain import Recipient
+from screener.domain import QuarantineReason, Recipient
 from screener.errors import LostClaim, ScreenerError, Transient
 from screener.facts import LungsSegmented
 from screener.journey import PIPELINE
@@ -128,7 +130,11 @@ def _screen(site: Site, tools: Tools, claim: ClaimedRun) -> tuple[str, ...]:
         if isinstance(fact, LungsSegmented):
             reach(FailPoint.MID_RUN)
 
-    screening = screen_study(study, run, tools, record)
+    def set_aside(content_digest: str) -> None:
+        quarantine_content(site.database, content_digest, QuarantineReason.PIXELS_UNSAFE, utc_now())
+
+    watched = replace(tools, decoding=replace(tools.decoding, on_unsafe=set_aside))
+    screening = screen_study(study, run, watched, record)
     reach(FailPoint.BEFORE_REPORT)
     results = write_results(screening, study, report_options(settings))
     stored = store_results(

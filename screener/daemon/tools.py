@@ -11,7 +11,7 @@ from models.errors import ModelError
 from models.manifest import MANIFEST_FILE
 from models.registry import SHIPPED_MODELS, find_model, list_models, verify_model
 from models.session import LungSegmenter, Provider, SliceClassifier
-from screener.assemble.volume import DecodingRules
+from screener.assemble import Decoders, DecodingRules
 from screener.domain import ModelIdentity, ResultKind
 from screener.errors import ModelFailure
 from screener.journey import Tools
@@ -57,7 +57,9 @@ def open_tools(settings: Settings) -> Tools:
         classifier=classifier,
         policy=settings.vote.policy(),
         decoding=DecodingRules(
-            n_threads=settings.inference.decode_threads, batch_size=settings.inference.batch_size
+            n_threads=settings.inference.decode_threads,
+            batch_size=settings.inference.batch_size,
+            decode=Decoders(settings.inference.decode_threads),
         ),
         models=(_identity(segmenter), _identity(classifier)),
     )
