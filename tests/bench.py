@@ -42,6 +42,7 @@ from screener.pipeline import screen_study, write_results
 from screener.report import ReportOptions
 from screener.settings import Settings, load_settings
 from screener.version import VERSION
+from tests.bench_receive import print_receiving
 
 #: Turns that pipeline and runtime take, after one warm-up each.
 N_TURNS = 3
@@ -66,6 +67,7 @@ def main() -> None:
         cases = find_cases(Path(folder), console)
         print_dice(cases, settings, tools, console)
         print_speed(cases, tools, console)
+        print_receiving(Path(folder), console)
         print_results(cases, tools, console)
     console.print(f"load average {os.getloadavg()}, {os.cpu_count()} cores")
 

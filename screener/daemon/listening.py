@@ -74,6 +74,7 @@ def listen(
     """
     site = open_site(settings)
     spool = Spool(settings.spool_path, settings.spool.reserve_bytes)
+    spool.prepare()
     salt = patient_id_salt(settings)
     _adopt(site, spool, salt)
     refusals = RefusalDamper()

@@ -137,6 +137,21 @@ class Spool:
         for folder in (root, self.incoming, self.store):
             folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
 
+    def prepare(self) -> None:
+        """Make every folder of the store at once, so that no instance waits for the sync of one.
+
+        Raises
+        ------
+        SpoolFull
+            The disk refused.
+        """
+        try:
+            for number in range(256):
+                (self.store / f"{number:02x}").mkdir(mode=_FOLDER_MODE, exist_ok=True)
+            sync_folder(self.store)
+        except OSError as error:
+            raise SpoolFull("the spool cannot be written") from error
+
     def has_room(self) -> bool:
         """Whether the disk has more free space than the reserve; not where it cannot be asked."""
         try:
