@@ -1,5 +1,6 @@
 """Write the card of a trained model: what a radiologist has to know before looking at a result."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +62,8 @@ def write_card(manifest: Manifest, trained: Trained, facts: CardFacts, folder: P
         failure_side=facts.failures.side,
     )
     path = folder / CARD_FILE
-    path.write_text(text, encoding="utf-8")
+    # Branches of the template that say nothing leave empty lines behind.
+    path.write_text(re.sub(r"\n{3,}", "\n\n", text), encoding="utf-8")
     return path
 
 

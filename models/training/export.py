@@ -37,10 +37,10 @@ def export_graph(
     axes = {
         name: torch.export.Dim(name, min=1) for one in dynamic.values() for name in one.values()
     }
-    shapes = {
-        name: {axis: axes[label] for axis, label in named.items()}
-        for name, named in dynamic.items()
-    }
+    # By position: the arguments of a graph may have other names than its inputs.
+    shapes = tuple(
+        {axis: axes[label] for axis, label in dynamic[name].items()} for name in examples
+    )
     with warnings.catch_warnings():
         # The exporter warns of deprecated parts of torch that it uses itself.
         for category in (DeprecationWarning, FutureWarning):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from models.registry import SHIPPED_MODELS, ModelFolder, find_model, open_model_folder
 from screener.cli.output import (
     EXIT_DONE,
     EXIT_FAILED,
@@ -147,6 +148,73 @@ def train(  # noqa: PLR0917  Typer calls it by name
         ),
     )
     print_text(f"The model is in {outcome.model}; its digest is {outcome.sha256}.")
+
+
+@models_app.command("export")
+def export(  # noqa: PLR0917  Typer calls it by name
+    model: Annotated[str, typer.Argument(help="A model by name, or the path of its folder.")],
+    variant: Annotated[str, typer.Option(help="fp32, fp16 or int8.")] = "int8",
+    graph_format: Annotated[
+        str, typer.Option("--format", help="onnx, or ort for the mobile builds of ONNX Runtime.")
+    ] = "onnx",
+    layout: Annotated[
+        str, typer.Option(help="Layout of the data that calibrate and measure; see evaluate.")
+    ] = "",
+    data: Annotated[
+        Path | None, typer.Option(help="Root of these data; without, synthetic chests serve.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=4, help="Images at most.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Make a smaller or mobile form of a model, measure it against the model, and pin it.
+
+    Half of the images calibrate, the other half measure. The file lies beside `model.onnx`, its
+    digest and its parity stand in the manifest, and `screener models verify` covers it.
+
+    Example: `screener models export ./training/covid-ct-mobile/model --variant int8 --format ort`
+    """
+    variants, evaluated = _training("variants"), _training("variant_images")
+    folder = _model_folder(model)
+    precision = _one_of(variants.Precision, variant, "--variant")
+    chosen_format = _one_of(variants.GraphFormat, graph_format, "--format")
+    with progress_bar(is_quiet=as_json) as bar:
+        images = evaluated.calibration_images(folder.manifest, layout, data, limit, bar.track)
+        done = variants.export_variant(
+            folder, precision, chosen_format, images.feeds, images.measured_on
+        )
+    if as_json:
+        print_json(done)
+        return
+    print_table(
+        ("file", "bytes", "of model.onnx", "speed", "largest difference", "decided alike", "on"),
+        [
+            (
+                done.path,
+                done.size_bytes,
+                f"{done.size_bytes / done.size_of_model_bytes:.2f}",
+                f"{done.speed:.2f} times",
+                f"{done.variant.parity:.2g}",
+                f"{done.variant.agreement:.4f}",
+                f"{done.variant.n_images} images: {done.variant.measured_on}",
+            )
+        ],
+    )
+
+
+def _model_folder(model: str) -> ModelFolder:
+    """Find a model by path or name."""
+    path = Path(model)
+    if path.is_dir():
+        return open_model_folder(path)
+    return find_model(model, settings_of_process().models.root or SHIPPED_MODELS)
+
+
+def _one_of(known: Any, value: str, option: str) -> Any:
+    """Give the member of an enumeration that an option names."""
+    values = {one.value: one for one in known}
+    if value not in values:
+        raise WrongUse(f"{option} {value!r}: must be one of {', '.join(values)}")
+    return values[value]
 
 
 class _StepBar:

@@ -1,0 +1,67 @@
+"""Commands about recipes: what they list, and how they fail where training is not installed."""
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from typer.testing import CliRunner
+
+from screener.cli import model_commands
+from screener.cli.app import app
+from screener.errors import ConfigError, WrongUse
+
+RUNNER = CliRunner()
+
+
+def test_recipes_are_listed_as_json() -> None:
+    """Name, layout, network, parameters and what was published of each."""
+    result = RUNNER.invoke(app, ["models", "recipes", "--json"])
+    assert result.exit_code == 0
+    rows = {row["name"]: row for row in json.loads(result.stdout)}
+    assert rows["ct-slices-custom-cnn"]["parameters"] == 614_435
+    assert rows["covid-ct-mobile"]["published"][0]["value"] == 0.81
+
+
+def test_recipes_are_listed_as_a_table() -> None:
+    """People see the names."""
+    result = RUNNER.invoke(app, ["models", "recipes"])
+    assert result.exit_code == 0
+    assert "attention-unet-lung" in result.stdout
+
+
+def test_training_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing torch is a setting of the environment, not a traceback."""
+
+    def without_torch(name: str) -> ModuleType:
+        raise ModuleNotFoundError(f"No module named 'torch' for {name}", name="torch")
+
+    monkeypatch.setattr(importlib, "import_module", without_torch)
+    result = RUNNER.invoke(app, ["models", "train", "covid-ct-mobile", "--data", "."])
+    assert isinstance(result.exception, ConfigError)
+    assert "torch is not installed" in str(result.exception)
+    assert "pip install 'ct-screener[train]'" in str(result.exception)
+
+
+def test_training_module_of_our_own_that_is_missing_is_a_defect() -> None:
+    """An error of ours must not be taken for a missing extra."""
+    with pytest.raises(ModuleNotFoundError):
+        model_commands._training("no_such_module")
+
+
+def test_training_does_not_overwrite_a_training(tmp_path: Path) -> None:
+    """A checkpoint in the folder asks for --resume or another folder."""
+    (tmp_path / "checkpoint.pt").touch()
+    arguments = ["models", "train", "covid-ct-mobile", "--data", ".", "--out", str(tmp_path)]
+    result = RUNNER.invoke(app, arguments)
+    assert isinstance(result.exception, WrongUse)
+    assert "--resume" in str(result.exception)
+
+
+@pytest.mark.parametrize(("option", "value"), [("--variant", "int4"), ("--format", "tflite")])
+def test_export_of_an_unknown_form_is_refused(option: str, value: str) -> None:
+    """The message lists what there is."""
+    result = RUNNER.invoke(app, ["models", "export", "lung-segmentation", option, value])
+    assert isinstance(result.exception, WrongUse)
+    assert value in str(result.exception)
