@@ -33,10 +33,14 @@ class MeasuredClasses:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredMasks:
-    """Dice of one side of the split: mean over images of each patient, then over patients."""
+    """Dice of one side of the split: mean over images of each patient, then over patients.
+
+    The interval is over ``interval_over``: patients, or the images of the one patient there is.
+    """
 
     side: str
     dice: Interval
+    interval_over: str
     n_patients: int
     per_image: tuple[float, ...]
     indices: tuple[int, ...]
@@ -99,7 +103,8 @@ def measure_masks(
     means = [float(np.mean(one)) for one in by_patient.values()]
     return MeasuredMasks(
         side=side,
-        dice=mean_interval(means),
+        dice=mean_interval(means if len(means) > 1 else values),
+        interval_over="patients" if len(means) > 1 else "images of one patient",
         n_patients=len(means),
         per_image=tuple(values),
         indices=prepared.indices,

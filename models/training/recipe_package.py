@@ -76,7 +76,7 @@ def package(network: nn.Module, trained: Trained, folder: Path) -> Manifest:
         hu_window=recipe.preprocessing.hu_window if inputs[0] == Unit.HU.value else None,
         input_rows=recipe.preprocessing.rows,
         input_columns=recipe.preprocessing.columns,
-        operating_point=OperatingPoint(point.threshold, f"{point.rule}, on {point.chosen_on}"),
+        operating_point=OperatingPoint(point.threshold, _chosen_by(point)),
         calibration=Calibration(trained.temperature, trained.temperature_fitted_by),
         training_data=(
             TrainingSource(
@@ -90,6 +90,12 @@ def package(network: nn.Module, trained: Trained, folder: Path) -> Manifest:
         sha256="0" * 64,
     )
     return write_manifest(folder, manifest)
+
+
+def _chosen_by(point: ChosenPoint) -> str:
+    if point.n_images == 0:
+        return f"not tuned: {point.rule}"
+    return f"{point.rule}, on {point.chosen_on}, {point.n_images} images"
 
 
 def _export(

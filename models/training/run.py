@@ -189,7 +189,8 @@ def _class_metrics(measured: MeasuredClasses, data: LabelledImages) -> list[Metr
 
 
 def _dice_metric(measured: MeasuredMasks, data: LabelledImages) -> Metric:
-    where = f"{data.name}, {measured.side}, slices on the network's grid; interval over patients"
+    where = f"{data.name}, {measured.side}, slices on the network's grid; interval over "
+    where += measured.interval_over
     dice = measured.dice
     return Metric("dice", dice.value, dice.lower, dice.upper, where, measured.n_patients)
 
