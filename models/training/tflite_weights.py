@@ -43,10 +43,15 @@ _WEIGHTED = {
 
 @dataclass(frozen=True, slots=True)
 class FoldedLayer:
-    """One convolution or dense layer: weight in torch's order of axes, and bias."""
+    """One convolution or dense layer: weight in torch's order of axes, and bias.
+
+    ``is_quantised`` tells whether the weight was stored in 8 bits; the original then rounds what
+    comes into the layer to 8 bits as well.
+    """
 
     weight: Tensor
     bias: Tensor
+    is_quantised: bool
 
 
 def load_tflite(
@@ -170,7 +175,12 @@ def read_layers(path: Path) -> Iterator[FoldedLayer]:
             bias = _tensor(model, graph, operator.Inputs(2), path)
             if _is_hard_sigmoid(graph, number, kinds):
                 bias = bias - _HARD_SIGMOID_OFFSET
-            yield FoldedLayer(_in_order_of_torch(weight, kind), torch.from_numpy(bias))
+            stored = graph.Tensors(operator.Inputs(1)).Type()
+            yield FoldedLayer(
+                _in_order_of_torch(weight, kind),
+                torch.from_numpy(bias),
+                is_quantised=stored == tflite.TensorType.INT8,
+            )
 
 
 def _is_hard_sigmoid(graph: Any, number: int, kinds: list[int]) -> bool:

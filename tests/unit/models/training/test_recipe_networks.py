@@ -19,8 +19,19 @@ from tests.recipe_factories import set_one_thread, small_recipe, without_count
 NAMES = sorted(path.stem for path in SHIPPED_RECIPES.glob("*.toml"))
 #: Sides below which a network has nothing left to convolve.
 SMALLEST = {"cxr-covid-inception-v3": 80, "cxr-covid-inception-resnet-v2": 80}
-#: More than fifty million parameters: a step takes seconds and gigabytes.
-LARGE = {"spgc-vgg16", "cxr-covid-vgg16", "cxr-covid-vgg19", "cxr-covid-inception-resnet-v2"}
+#: Many layers or more than fifty million parameters: a step takes seconds.
+LARGE = {
+    "spgc-vgg16",
+    "covid-ct-mobile-resnet101",
+    "ct-slices-xception",
+    "cxr-covid-densenet169",
+    "cxr-covid-densenet201",
+    "cxr-covid-inception-resnet-v2",
+    "cxr-covid-inception-v3",
+    "cxr-covid-resnet50",
+    "cxr-covid-vgg16",
+    "cxr-covid-vgg19",
+}
 #: Trainable parameters, counted once and for all; the first is the published one.
 N_PARAMETERS = {
     "ct-slices-custom-cnn": 614_435,
