@@ -15,6 +15,7 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from models.datasets import VALIDATION
+from models.evaluation.operating_point import ChosenPoint, untuned
 from models.training.graphs import class_logits
 
 #: A pull towards no offset, as if that many logits squared had been paid for it.
@@ -94,3 +95,13 @@ def balanced(
     moved[VALIDATION] = offset_left_out(found[VALIDATION], known, patients)
     tensors = {side: torch.from_numpy(one).float() for side, one in moved.items()}
     return Offset(network, offsets), tensors
+
+
+def balanced_point(chosen_on: str, n_images: int) -> ChosenPoint:
+    """Give the operating point of moved logits: the likelier class, the offset has done the rest.
+
+    A threshold that is best on some dozens of images jumps with each of them; an offset by least
+    cross entropy uses how sure the network is of all of them.
+    """
+    rule = "the likelier class after an offset by least cross entropy"
+    return ChosenPoint(untuned().threshold, rule, chosen_on, n_images)

@@ -27,7 +27,7 @@ from models.evaluation.operating_point import untuned
 from models.evaluation.plots import confusion_plot, roc_plot
 from models.manifest import Manifest, Metric
 from models.training.cards import CardFacts, write_card
-from models.training.decision_offset import balanced
+from models.training.decision_offset import balanced, balanced_point
 from models.training.failures import Failures, show_class_failures, show_mask_failures
 from models.training.learning_figures import EpochFigures
 from models.training.measuring import (
@@ -153,7 +153,11 @@ def _measure(
         patients = [data.samples[n].patient for n in judged[VALIDATION].indices]
         network, logits = balanced(network, logits, labels, patients)
     temperature = fitted_temperature(logits[VALIDATION], labels)
-    point = chosen_point(logits[VALIDATION], labels, temperature, on)
+    point = (
+        balanced_point(on, len(labels))
+        if recipe.training.is_decision_balanced
+        else chosen_point(logits[VALIDATION], labels, temperature, on)
+    )
     classes = [
         measure_classes(data, judged[side], logits[side], temperature, side=side) for side in judged
     ]

@@ -103,6 +103,9 @@ def test_folds_train_a_network_each_and_export_one_model(tmp_path: Path) -> None
     assert [row["side"] for row in rows].count("validation") == 12
     assert [row["side"] for row in rows].count("test") == 6
     assert {path.name for path in outcome.out.glob("member-*")} == {"member-1", "member-2"}
+    point = open_model_folder(outcome.model).manifest.operating_point
+    assert point.threshold == 0.5
+    assert "offset" in point.chosen_by
     found = exported_test_logits(outcome.model, data, rows)
     expected = [[float(row[f"logit {name}"]) for name in recipe.data.classes] for row in rows[-6:]]
     np.testing.assert_allclose(found, expected, atol=2e-3)
