@@ -29,7 +29,6 @@ from models.training.package import package_lungs, package_slices
 from models.training.slice_bank import BankRecipe, build_bank
 from models.training.train_lungs import (
     LungRecipe,
-    consolidation_recipe,
     finishing_recipe,
     train_lungs,
 )
@@ -93,7 +92,7 @@ def train(parsed: argparse.Namespace) -> None:
     device = torch.device(parsed.device)
     if parsed.command == "lungs":
         lungs: dict[str, AttentionUNet] | None = None
-        for recipe in (LungRecipe(), finishing_recipe(), consolidation_recipe()):
+        for recipe in (LungRecipe(), finishing_recipe()):
             course = replace(recipe, n_steps=parsed.steps or recipe.n_steps)
             lungs = train_lungs(bank, patients_of, course, parsed.out, device=device, start=lungs)
     else:

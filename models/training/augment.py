@@ -142,35 +142,6 @@ def fill_lungs(
     return torch.maximum(hu, hu * (1.0 - alpha) + target * alpha)
 
 
-def consolidate(hu: Tensor, mask: Tensor, generator: torch.Generator, *, share: float) -> Tensor:
-    """Fill a lobe, a lung or the back of both lungs with soft tissue; the mask itself stays.
-
-    Parameters
-    ----------
-    share
-        How often a slice is changed, 0 to 1.
-    """
-    n, _, rows, columns = hu.shape
-    row = torch.arange(rows, dtype=torch.float32, device=hu.device).view(1, 1, rows, 1)
-    column = torch.arange(columns, dtype=torch.float32, device=hu.device).view(1, 1, 1, columns)
-    through = torch.multinomial(mask.flatten(1) + 1e-8, 1, generator=generator).view(n, 1, 1, 1)
-    angle = uniform(generator, n, -math.pi, math.pi)
-    rough = smooth_field(generator, n, (rows, columns), n_cells=12)
-    beyond = (row - through // columns) * angle.cos() + (column - through % columns) * angle.sin()
-    lobe = torch.sigmoid(beyond + 2.0 * rough)
-    form = uniform(generator, n, 0.0, 1.0)
-    whole, both = (form < 0.25).to(torch.float32), (form > 0.65).to(torch.float32)  # noqa: PLR2004
-    side = torch.maximum(_one_side(mask, generator), both)
-    region = side * torch.maximum(lobe, whole) * chance(generator, n, share)
-    tissue = uniform(generator, n, -90.0, 70.0)
-    tissue = tissue + rough * uniform(generator, n, 0.0, 25.0)
-    tubes = torch.exp(-((smooth_field(generator, n, (rows, columns), n_cells=26) / 0.12) ** 2))
-    tubes = tubes * (rough > 0.3) * chance(generator, n, 0.5)  # noqa: PLR2004  short pieces
-    tissue = tissue - 800.0 * tubes
-    alpha = region * uniform(generator, n, 0.9, 1.0) * blur(mask, torch.full_like(angle, 0.7))
-    return torch.maximum(hu, hu * (1.0 - alpha) + tissue * alpha)
-
-
 def _one_side(mask: Tensor, generator: torch.Generator) -> Tensor:
     """Mark all columns left or right of the middle of the lungs."""
     n, _, rows, columns = mask.shape

@@ -20,7 +20,6 @@ from models.training.augment import (
     augment_lungs,
     chance,
     change_scanner,
-    consolidate,
     move,
 )
 from models.training.decoys import add_motion
@@ -87,9 +86,6 @@ class LungRecipe:
     decay: float = 0.998  #: of the average of weights that is kept
     alpha: float = 0.7  #: weight of missed lung in the focal Tversky loss; beta is the rest
     hard_every: int = 1  #: every so many batches one with painted lesions and all changes
-    consolidated: float = 0.0  #: slices of the other batches with a lobe or lung turned solid
-    crop: tuple[int, int] | None = None  #: rows and columns around the lungs; None: all
-    freeze_norm: bool = False  #: keep the statistics of batch norm, which crops would change
     source_shares: Mapping[Source, float] = field(default_factory=lambda: SOURCE_SHARES)
     augmentation: LungAugmentation = field(default_factory=LungAugmentation)
     gentle: LungAugmentation = field(default_factory=gentle_augmentation)  #: of the other batches
@@ -116,28 +112,6 @@ def finishing_recipe() -> LungRecipe:
             Source.PHANTOM: 0.1,
             Source.NO_LUNGS: 0.05,
         },
-    )
-
-
-def consolidation_recipe() -> LungRecipe:
-    """Teach at last that a solid lobe, and a solid lung, are lung; small crops, for a CPU.
-
-    Soft tissue beside soft tissue: only ribs, the other lung and what air is left show where a
-    solid lung ends, and the courses before see too little of it.
-    """
-    return replace(
-        finishing_recipe(),
-        seed=24,
-        n_steps=500,
-        batch_size=8,
-        learning_rate=1e-3,
-        decay=0.98,
-        hard_every=1_000_000,
-        consolidated=0.6,
-        crop=(128, 160),
-        freeze_norm=True,
-        source_shares={Source.REAL: 0.9, Source.PHANTOM: 0.05, Source.NO_LUNGS: 0.05},
-        gentle=replace(gentle_augmentation(), zoom_lower=0.85, zoom_upper=1.25),
     )
 
 
@@ -207,7 +181,7 @@ def train_lungs(
 
 
 def _learner(network: AttentionUNet, recipe: LungRecipe, device: torch.device) -> Learner:
-    network = network.to(device).train(mode=not recipe.freeze_norm)
+    network = network.to(device).train()
     lay_channels_last(network)
     return Learner(network, weight_decay=recipe.weight_decay, decay=recipe.decay)
 
@@ -234,10 +208,6 @@ def lung_batch(
     hu, masks, chosen = drawn.draw(weights, n, generator, thick=recipe.thick)
     if not hard:
         hu, mask = move(hu, masks[:, :1], recipe.gentle, generator)
-        if recipe.crop is not None:
-            hu, mask = crop_around_lungs(hu, mask, recipe.crop)
-        if recipe.consolidated > 0.0:
-            hu = consolidate(hu, mask, generator, share=recipe.consolidated)
         return LungBatch(change_scanner(hu, recipe.gentle, generator), mask, chosen)
     hu, mask = move(hu, masks[:, :1], recipe.augmentation, generator)
     # One class in three is COVID-19: what is dense and large matters most for the outline.
@@ -245,23 +215,6 @@ def lung_batch(
     painted = paint_lesions(hu, mask, classes.flatten().to(torch.int64), recipe.painting, generator)
     hu, mask = augment_lungs(painted.hu, mask, recipe.augmentation, generator)
     return LungBatch(add_motion(hu, generator, probability=0.1), mask, chosen)
-
-
-def crop_around_lungs(hu: Tensor, mask: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Cut each slice to a box of that size around its lungs, or its middle where it has none."""
-    both = torch.cat([hu, mask], dim=1)
-    cut = []
-    for one in both:
-        begins = []
-        for axis, length in ((0, size[0]), (1, size[1])):
-            used = torch.nonzero((one[1] > 0).any(dim=1 - axis)).flatten()
-            n = one.shape[1 + axis]
-            middle = (int(used[0]) + int(used[-1])) // 2 if len(used) else n // 2
-            begins.append(min(max(middle - length // 2, 0), n - length))
-        row, column = begins
-        cut.append(one[:, row : row + size[0], column : column + size[1]])
-    joined = torch.stack(cut)
-    return joined[:, :1], joined[:, 1:]
 
 
 def lung_loss(logits: Tensor, mask: Tensor, recipe: LungRecipe) -> Tensor:
