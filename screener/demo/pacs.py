@@ -105,11 +105,7 @@ class DemoPacs:
         self._server = self._ae.start_server(
             self._address,
             block=False,
-            evt_handlers=[
-                (evt.EVT_C_ECHO, lambda _: _SUCCESS),
-                (evt.EVT_C_STORE, self._on_store),
-                (evt.EVT_C_FIND, self._on_find),
-            ],
+            evt_handlers=self._handlers(),
         )
 
     def stop(self) -> None:
@@ -145,6 +141,13 @@ class DemoPacs:
             if not self._changed.wait_for(lambda: condition(tuple(self._files)), timeout_s):
                 raise TimeoutError(f"only {len(self._files)} objects after {timeout_s:g} s")
             return tuple(self._files)
+
+    def _handlers(self) -> list[tuple[Any, Callable[..., Any]]]:
+        return [
+            (evt.EVT_C_ECHO, lambda _: _SUCCESS),
+            (evt.EVT_C_STORE, self._on_store),
+            (evt.EVT_C_FIND, self._on_find),
+        ]
 
     def _on_store(self, event: Event) -> int:
         request: Any = event.request

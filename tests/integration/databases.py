@@ -31,15 +31,13 @@ def postgres_server_url() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="screener-postgres-"))
     try:
         port = free_port()
-        data = _make_cluster(folder)
-        arguments = [*_account(), str(_program("postgres")), "-D", str(data), "-p", str(port)]
-        arguments += ["-h", "127.0.0.1", "-c", f"unix_socket_directories={folder}"]
+        data = make_cluster(folder)
         # Nothing here outlives the session, so nothing has to reach the disk.
-        arguments += ["-c", "fsync=off", "-c", "max_connections=100"]
+        arguments = [*server_arguments(folder, data, port), "-c", "fsync=off"]
         with running(arguments, folder / "server.log"):
             wait_until(lambda: is_listening(port), "PostgreSQL listens", 30)
             url = f"postgresql://screener@127.0.0.1:{port}/postgres"
-            wait_until(lambda: _accepts(url), "PostgreSQL accepts connections", 30)
+            wait_until(lambda: accepts(url), "PostgreSQL accepts connections", 30)
             yield url
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -65,7 +63,15 @@ def fresh_database(server_url: str) -> Iterator[str]:
             connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
-def _make_cluster(folder: Path) -> Path:
+def server_arguments(folder: Path, data: Path, port: int) -> list[str]:
+    """Give the command that runs a server of a cluster, on loopback, as an account that may."""
+    arguments = [*_account(), str(_program("postgres")), "-D", str(data), "-p", str(port)]
+    arguments += ["-h", "127.0.0.1", "-c", f"unix_socket_directories={folder}"]
+    return [*arguments, "-c", "max_connections=100"]
+
+
+def make_cluster(folder: Path) -> Path:
+    """Make an empty cluster in a folder and give its data folder."""
     data = folder / "data"
     if os.geteuid() == 0:
         shutil.chown(folder, SERVER_ACCOUNT, SERVER_ACCOUNT)
@@ -90,7 +96,8 @@ def _program(name: str) -> Path:
     pytest.skip(message)
 
 
-def _accepts(url: str) -> bool:
+def accepts(url: str) -> bool:
+    """Say whether a server answers."""
     try:
         psycopg.connect(url, connect_timeout=2).close()
     except psycopg.OperationalError:

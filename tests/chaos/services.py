@@ -1,0 +1,155 @@
+"""A PostgreSQL and a Redis of the chaos run's own: they can be killed, and start again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import uuid
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import psycopg
+import redis
+
+from tests.integration.databases import accepts, make_cluster, server_arguments
+from tests.integration.processes import (
+    end_group,
+    find_program,
+    free_port,
+    is_listening,
+    running,
+    wait_until,
+)
+
+if TYPE_CHECKING:
+    import random
+
+
+class DatabaseServer:
+    """PostgreSQL with its data on disk and every commit synchronised: it will be killed."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="screener-chaos-postgres-"))
+        self._port = free_port()
+        self._stack = ExitStack()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self._data = make_cluster(self._folder)
+        self.start()
+        with psycopg.connect(self._maintenance_url, autocommit=True) as connection:
+            connection.execute("CREATE DATABASE screener")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://screener@127.0.0.1:{self._port}/screener"
+
+    @property
+    def _maintenance_url(self) -> str:
+        return self.url.rsplit("/", 1)[0] + "/postgres"
+
+    def start(self) -> None:
+        """Start, after a kill too: it recovers from its log."""
+        arguments = server_arguments(self._folder, self._data, self._port)
+        self._process = self._stack.enter_context(running(arguments, self._folder / "server.log"))
+        wait_until(lambda: accepts(self._maintenance_url), "PostgreSQL accepts connections", 120)
+
+    def kill(self) -> None:
+        """End the whole server without a word."""
+        if self._process is not None:
+            end_group(self._process, signal.SIGKILL)
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
+
+
+class BrokerServer:
+    """Redis without persistence."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="screener-chaos-redis-"))
+        self._port = free_port()
+        self._stack = ExitStack()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self._port}/0"
+
+    def start(self) -> None:
+        """Start with nothing in it."""
+        arguments = [find_program("redis-server"), "--port", str(self._port)]
+        arguments += ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        arguments += ["--dir", str(self._folder)]
+        self._process = self._stack.enter_context(running(arguments, self._folder / "redis.log"))
+        wait_until(lambda: is_listening(self._port), "Redis listens", 60)
+
+    def kill(self) -> None:
+        """End it without a word."""
+        if self._process is not None:
+            end_group(self._process, signal.SIGKILL)
+
+    def flush(self) -> None:
+        """Forget everything."""
+        with redis.Redis(port=self._port) as client:
+            client.flushall()
+
+    def push_rubbish(self, n_messages: int, rng: random.Random) -> None:
+        """Put messages into the queues that no part of the node ever sent."""
+        with redis.Redis(port=self._port) as client:
+            for number in range(n_messages):
+                queue = rng.choice(("stat", "routine", "deliver", "sweep"))
+                client.lpush(queue, _forged(number, rng))
+
+
+def _forged(number: int, rng: random.Random) -> bytes:
+    """Give a message: no JSON, an unknown task, wrong arguments, or an id that does not exist."""
+    if number % 4 == 0:
+        return os.urandom(64)
+    task, arguments = rng.choice(
+        (
+            ("workers.tasks.nobody_knows_this", []),
+            ("screener.screen_run", [str(uuid.uuid4())]),
+            ("screener.screen_run", [{"not": "an id"}, 1, 2]),
+            ("screener.deliver_results", ["'; drop table runs; --"]),
+        )
+    )
+    identifier = str(uuid.uuid4())
+    body = json.dumps([arguments, {}, {"callbacks": None, "errbacks": None, "chain": None}])
+    return json.dumps(
+        {
+            "body": body,
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+            "headers": {
+                "task": task,
+                "id": identifier,
+                "lang": "py",
+                "argsrepr": "",
+                "root_id": identifier,
+            },
+            "properties": {
+                "correlation_id": identifier,
+                "delivery_mode": 2,
+                "delivery_tag": identifier,
+                "delivery_info": {"exchange": "", "routing_key": "routine"},
+                "body_encoding": "utf-8",
+            },
+        }
+    ).encode()
