@@ -8,7 +8,7 @@ SCREENER_TEST_DATA ?= $(abspath ../shared/data)
 export SCREENER_TEST_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check lint types imports unit integration test-slow fuzz bench services conformance figures clean
+.PHONY: help venv demo test check lint types imports unit integration test-slow fuzz bench chaos services conformance figures clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -62,7 +62,7 @@ integration: $(VENV)/.full services ## integration tests alone
 	$(BIN)/pytest tests/integration -m "not slow and not gpu"
 
 test: $(VENV)/.full services check ## every gate and every test that is not slow
-	$(BIN)/pytest -m "not slow and not gpu"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
 conformance: $(VENV)/.full services ## golden set and input matrix under every validator, with mutations
 	CI=1 $(BIN)/pytest -m conformance
@@ -72,6 +72,9 @@ test-slow: $(VENV)/.full services ## the tests that take longer than a minute ea
 
 fuzz: $(VENV)/.full ## mutate what strangers may send, ten minutes; FUZZ="--seconds 3600 --seed 7"
 	$(BIN)/python -m tests.fuzz $(FUZZ)
+
+chaos: $(VENV)/.full services ## force every fault upon a whole node, on both engines (CHAOS="--seed 7 --studies 6")
+	$(BIN)/python -m tests.chaos $(CHAOS)
 
 bench: $(VENV)/.full ## lung Dice end to end, and speed as ratios measured side by side
 	$(BIN)/python -m tests.bench

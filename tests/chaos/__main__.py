@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -22,6 +23,8 @@ from tests.chaos.scenario import run_fault, write_studies
 def main(arguments: list[str] | None = None) -> int:
     """Run the faults that were asked for; 1 where a promise was broken."""
     chosen = make_parser().parse_args(arguments)
+    # An end from outside must end the nodes and unmount the small disks too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if chosen.list:
         for fault in FAULTS:
             engines = " and ".join(engine.value for engine in fault.engines)
