@@ -6,6 +6,7 @@ Nothing here trusts the node's own accounting; that is asked too, and must agree
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
@@ -63,10 +64,13 @@ def check_books(
         Whether a study may end as *failed* with a reason; else each must be confirmed.
     """
     broken = [
-        *_check_acknowledged(node, modalities),
-        *_check_files(node),
+        *check_acknowledged(
+            node.services.database_url,
+            {one for modality in modalities for one in modality.acknowledged},
+        ),
+        *check_files(node.data / "spool" / "store"),
         *_check_runs(node, studies, may_fail=may_fail),
-        *_check_archives(node, archives),
+        *check_archives(node.services.database_url, archives),
     ]
     accounting = node.screener("doctor", "--accounting", "--json")
     if accounting.returncode != 0:
@@ -77,10 +81,15 @@ def check_books(
     return broken
 
 
-def _check_acknowledged(node: ChaosNode, modalities: Sequence[Modality]) -> list[str]:
-    """Whatever was answered with success has a row, and a file with exactly these bytes."""
-    promised = {one for modality in modalities for one in modality.acknowledged}
-    database = Database(node.services.database_url)
+def check_acknowledged(database_url: str, promised: set[tuple[str, str]]) -> list[str]:
+    """Whatever was answered with success has one row, and a file with exactly these bytes.
+
+    Parameters
+    ----------
+    promised
+        Study Instance UID and sha256 of each data set as it was sent.
+    """
+    database = Database(database_url)
     try:
         with database.session() as session:
             rows = session.execute(
@@ -93,18 +102,18 @@ def _check_acknowledged(node: ChaosNode, modalities: Sequence[Modality]) -> list
     if len(rows) != len(held):
         broken.append(f"{len(rows)} rows for {len(held)} instances")
     for identity in sorted(promised & set(held)):
-        path = node.data / "spool" / held[identity]
+        path = Path(held[identity])
         content = data_set_of(path) if path.is_file() else b""
         if hashlib.sha256(content).hexdigest() != identity[1]:
             broken.append(f"acknowledged, but not on disk as sent: {identity}")
     return broken
 
 
-def _check_files(node: ChaosNode) -> list[str]:
+def check_files(store: Path) -> list[str]:
     """No file under a final name is torn: its name is the digest of what is in it."""
     return [
         f"torn file {path.name}"
-        for path in sorted((node.data / "spool" / "store").glob("*/*.dcm"))
+        for path in sorted(store.glob("*/*.dcm"))
         if hashlib.sha256(data_set_of(path)).hexdigest() != path.stem
     ]
 
@@ -131,9 +140,9 @@ def _check_runs(node: ChaosNode, studies: Sequence[ChaosStudy], *, may_fail: boo
     return broken
 
 
-def _check_archives(node: ChaosNode, archives: Sequence[Archive]) -> list[str]:
+def check_archives(database_url: str, archives: Sequence[Archive]) -> list[str]:
     """What the database calls stored is there with the same bytes; one content for each UID."""
-    database = Database(node.services.database_url)
+    database = Database(database_url)
     try:
         with database.session() as session:
             reports = session.execute(
