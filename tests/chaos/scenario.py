@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 #: Who may send to the node.
 _PEERS = [
-    {"ae_title": title, "addresses": ["127.0.0.1"]} for title in ("SCANNER", "SCANNER2", "TESTPACS")
+    {"ae_title": title, "addresses": ["127.0.0.1"], "allow_plain": True}
+    for title in ("SCANNER", "SCANNER2", "TESTPACS")
 ]
 #: Size of the disk that can be filled, as mount understands it.
 _SMALL_DISK = "12m"
