@@ -108,7 +108,11 @@ class ChaosNode:
         keeper.start()
         self._stack.callback(keeper.join)
         self._stack.callback(self._stop.set)
-        wait_until(self.ready_file.exists, "the node listens", 120)
+        try:
+            wait_until(self.ready_file.exists, "the node listens", 120)
+        except BaseException:
+            self._stack.close()  # a node that never came up must not stay behind
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
