@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydicom import config, dcmread, dcmwrite
+from pydicom import Dataset, config, dcmread, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
@@ -18,13 +18,11 @@ from screener.journey import Tools
 from screener.pipeline import screen_study
 from screener.report import ReportOptions, build_results
 from tests.chest_models import MeanHuClassifier, ThresholdSegmenter, chest_hu
-from tests.report_factories import STARTED_AT, ct_header, run_identity
+from tests.report_factories import STARTED_AT, change_header, ct_header, run_identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
-
-    from pydicom import Dataset
 
     from screener.domain import Screening
 
@@ -74,13 +72,28 @@ def chest_headers(**changes: Any) -> list[Dataset]:
                 "ImagePositionPatient": [-126.0, -126.0, SPACING_MM * index - 100.0],
                 "SliceThickness": SPACING_MM,
                 "BodyPartExamined": "CHEST",
-                **changes,
+                "PatientPosition": "HFS",
+                "SliceLocation": SPACING_MM * index - 100.0,
+                "WindowCenter": -600,
+                "WindowWidth": 1500,
+                "RequestAttributesSequence": [order_item()],
             }
             header = ct_header(index, **values)
+            change_header(header, changes)
             header.PixelData = plane.astype("<i2").tobytes()
             header["PixelData"].VR = "OW"
             headers.append(header)
     return headers
+
+
+def order_item() -> Dataset:
+    """Make what a scanner copies of its worklist entry."""
+    order = Dataset()
+    order.RequestedProcedureID = "RP-17"
+    order.RequestedProcedureDescription = "CT chest"
+    order.ScheduledProcedureStepID = "SPS-17"
+    order.ScheduledProcedureStepDescription = "CT chest"
+    return order
 
 
 def write_headers(folder: Path, headers: Iterable[Dataset]) -> None:

@@ -34,6 +34,7 @@ from screener.domain import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 STUDY_UID = "1.2.826.0.1.3680043.8.498.1"
@@ -72,12 +73,17 @@ def ct_header(index: int, **changes: Any) -> Dataset:
     header.BitsAllocated, header.BitsStored, header.HighBit = 16, 16, 15
     header.PixelRepresentation = 1
     header.RescaleIntercept, header.RescaleSlope = 0, 1
+    change_header(header, changes)
+    return header
+
+
+def change_header(header: Dataset, changes: Mapping[str, Any]) -> None:
+    """Change a header in place; a change to None deletes the attribute, which must be there."""
     for keyword, value in changes.items():
         if value is None:
             delattr(header, keyword)
         else:
             setattr(header, keyword, value)
-    return header
 
 
 def write_instance(folder: Path, header: Dataset, index: int = 0) -> SpooledInstance:

@@ -45,8 +45,13 @@ def text_violations(result: Dataset, sources: Sequence[Dataset]) -> list[str]:
 
 
 def is_same(one: Dataset, other: Dataset, keyword: str) -> bool:
-    """Say whether two data sets have the same text in an attribute; absent equals empty."""
-    return _plain(one.get(keyword)) == _plain(other.get(keyword))
+    """Say whether two data sets have the same text in an attribute; absent equals empty.
+
+    Text of ``other`` that was read as Latin-1 and is UTF-8 is also compared as that: its source
+    declares no character set, or one that does not exist.
+    """
+    text, source_text = _plain(one.get(keyword)), _plain(other.get(keyword))
+    return text in {source_text, _read_as_utf_8(source_text)}
 
 
 def is_valid_text(value_representation: str, text: str) -> bool:
@@ -60,7 +65,15 @@ def is_valid_text(value_representation: str, text: str) -> bool:
 
 def _plain(value: Any) -> str:
     # Empty groups of a name at its end mean the same as none (PS3.5 6.2.1.1).
-    return "" if value is None else str(value).strip(" ").rstrip("=^")
+    # pydicom leaves the escape sequence of ISO 2022 IR 58 in the text that it decodes.
+    return "" if value is None else str(value).replace("\x1b$)A", "").strip(" ").rstrip("=^")
+
+
+def _read_as_utf_8(text: str) -> str:
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text
 
 
 def _replaced(dataset: Dataset) -> set[str]:

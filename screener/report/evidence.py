@@ -8,6 +8,7 @@ slice is cited by it, because the reader would be shown another slice.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections import defaultdict
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -138,7 +139,10 @@ def _read_first_header(instances: list[SpooledInstance]) -> Dataset:
     for instance in instances:
         try:
             # `force` because a folder may hold data sets without a Part 10 preamble.
-            header = dcmread(instance.path, stop_before_pixels=True, force=True)
+            with warnings.catch_warnings():
+                # A declared character set that does not exist is said in a note on the header.
+                warnings.simplefilter("ignore")
+                header = dcmread(instance.path, stop_before_pixels=True, force=True)
         except (InvalidDicomError, OSError, EOFError, ValueError, KeyError) as error:
             _log.warning("header unreadable, trying the next: %s", type(error).__name__)
             continue

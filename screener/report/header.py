@@ -12,6 +12,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, Final
 
 from pydicom import Dataset
+from pydicom.charset import convert_encodings
 from pydicom.config import RAISE
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
@@ -77,6 +78,8 @@ _TRIMMED: Final = frozenset({"LO", "LT", "SH", "ST"})
 _SEXES: Final = frozenset({"M", "F", "O"})
 _PATIENT_GROUPS: Final = frozenset({0x0010, 0x0012})
 _NO_CHARACTER_SET: Final = frozenset({"", "ISO_IR 6"})
+#: pydicom decodes what follows this escape sequence of ISO 2022 IR 58, and leaves it in the text.
+_ESCAPE_TO_GB_2312: Final = "\x1b$)A"
 _PRIVATE_USE_OF_REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -207,7 +210,7 @@ def _clean_value(element: DataElement, value: Any, notes: list[str]) -> Any:
     if value is None or value == "":
         return ""
     if element.VR in _TEXT:
-        value = str(value)
+        value = str(value).replace(_ESCAPE_TO_GB_2312, "")
         if _PRIVATE_USE_OF_REPLACEMENT in value:
             notes.append(f"{element.keyword} holds text that its character set cannot decode.")
     try:
@@ -235,8 +238,9 @@ def _verbatim(source: Dataset, keyword: str) -> Any:
 
 
 def _declare_undeclared_unicode(source: Dataset, notes: list[str]) -> None:
-    """Declare UTF-8 where a source declares nothing and its patient name is UTF-8 text."""
-    if str(source.get("SpecificCharacterSet") or "") not in _NO_CHARACTER_SET:
+    """Declare UTF-8 where a source declares nothing that exists and its patient name is UTF-8."""
+    fault = _find_fault_of_declaration(source)
+    if fault is None:
         return
     raw = source.get_item("PatientName") if "PatientName" in source else None
     if not isinstance(raw, RawDataElement) or not raw.value or raw.value.isascii():
@@ -244,9 +248,21 @@ def _declare_undeclared_unicode(source: Dataset, notes: list[str]) -> None:
     try:
         raw.value.decode("utf-8")
     except UnicodeDecodeError:
-        notes.append("The source declares no character set, its text was read as Latin-1.")
+        notes.append(f"The source declares {fault}, its text was read as Latin-1.")
         return
     source.SpecificCharacterSet = UNICODE
     # Elements are decoded on access, with the Python encoding kept from reading.
     source.set_original_encoding(*source.original_encoding, "utf_8")
-    notes.append("The source declares no character set, its text was read as UTF-8.")
+    notes.append(f"The source declares {fault}, its text was read as UTF-8.")
+
+
+def _find_fault_of_declaration(source: Dataset) -> str | None:
+    """Say why a declaration does not tell how text is to be read, None where it does."""
+    declared = source.get("SpecificCharacterSet") or ""
+    if str(declared) in _NO_CHARACTER_SET:
+        return "no character set"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        convert_encodings(declared if isinstance(declared, str) else list(declared))
+    is_unknown = any(str(one.message).startswith("Unknown encoding") for one in caught)
+    return "a character set that does not exist" if is_unknown else None

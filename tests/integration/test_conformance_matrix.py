@@ -68,7 +68,7 @@ from tests.report_factories import (
     run_identity,
     write_study,
 )
-from tests.sr_reader import find, groups
+from tests.sr_reader import find, groups, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -259,9 +259,11 @@ HEADERS: dict[str, dict[str, Any]] = {
             "AccessionNumber", "StudyDate", "StudyTime", "ReferringPhysicianName",
             "SpecificCharacterSet", "SeriesNumber", "StudyDescription", "Manufacturer",
             "PositionReferenceIndicator", "SliceThickness", "InstanceNumber",
+            "PatientPosition", "WindowCenter", "SliceLocation", "RequestAttributesSequence",
         )
     },
     "sex-is-w": {"PatientSex": "W"},
+    "sex-is-u": {"PatientSex": "U"},
     "birth-date-is-a-year": {"PatientBirthDate": "1970"},
     "name-of-70": {"PatientName": "N" * 70},
     "study-id-of-20": {"StudyID": "7" * 20},
@@ -291,6 +293,7 @@ def is_core_header(row: str) -> bool:
         "no-type-2",
         "no-SliceThickness",
         "no-InstanceNumber",
+        "no-RequestAttributesSequence",
     }
 
 
@@ -352,9 +355,18 @@ def with_two_frames_of_reference(headers: list[Dataset]) -> None:
     headers[0].FrameOfReferenceUID = "1.2.826.0.1.99"
 
 
+def with_shuffled_files(headers: list[Dataset]) -> None:
+    """Let neither names of files nor instance numbers tell the order; only positions do."""
+    order = np.random.default_rng(5).permutation(len(headers))
+    headers[:] = [headers[index] for index in order]
+    for number, header in enumerate(headers, start=1):
+        header.InstanceNumber = number
+
+
 GEOMETRY: dict[str, Callable[[list[Dataset]], None]] = {
     "missing-slice": with_gap,
     "reversed": lambda headers: headers.reverse(),
+    "shuffled": with_shuffled_files,
     "jitter": with_jitter,
     "duplicate-position": with_duplicate_position,
     "localizer-inside": with_localizer,
@@ -415,7 +427,15 @@ def test_two_patients_in_one_study_are_refused_by_name(tmp_path: Path) -> None:
 # ── character sets ───────────────────────────────────────────────────────────────────────────
 
 
-CORE_CHARACTER_SETS = {"ISO_IR 100", "\\ISO 2022 IR 87", "\\ISO 2022 IR 149", "GB18030", ""}
+CORE_CHARACTER_SETS = {
+    "ISO_IR 100",
+    "ISO_IR 148",
+    "ISO_IR 166",
+    "\\ISO 2022 IR 87",
+    "\\ISO 2022 IR 149",
+    "GB18030",
+    "",
+}
 CHARACTER_SETS = {
     "ISO_IR 100": "Müller^Jürgen",
     "ISO_IR 101": "Dvořák^Antonín",
@@ -423,6 +443,8 @@ CHARACTER_SETS = {
     "ISO_IR 126": "Διονυσιος^Νικος",
     "ISO_IR 127": "قباني^لنزار",
     "ISO_IR 138": "שרון^דבורה",
+    "ISO_IR 148": "Çavuşoğlu^İbrahim",
+    "ISO_IR 166": "นามสกุล^ชื่อ",
     "ISO_IR 13": "ﾔﾏﾀﾞ^ﾀﾛｳ",
     "\\ISO 2022 IR 87": "Yamada^Tarou=山田^太郎=やまだ^たろう",
     "ISO 2022 IR 13\\ISO 2022 IR 87": "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎=やまだ^たろう",
@@ -447,6 +469,67 @@ def test_name_reads_the_same_after_the_journey(tmp_path: Path, charset: str) -> 
     for kind in KINDS:
         assert done.read(kind).SpecificCharacterSet == "ISO_IR 192"
         assert str(done.read(kind).PatientName) == name
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedName:
+    """A name in the bytes of a source, which no writer of ours would write."""
+
+    declared: str
+    encoded: bytes
+    read_as: str
+    said: str = ""  #: in the report
+
+
+GBK_NAME = "王^小东".encode("gbk")
+ENCODED_NAMES = {
+    "gb-2312-by-escape": EncodedName(  # PS3.5 K.2
+        "\\ISO 2022 IR 58",
+        b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab=",
+        "Zhang^XiaoDong=张^小东",  # an empty last group is none
+    ),
+    "unknown-set": EncodedName("ISO_IR 999", b"Plain^Paul", "Plain^Paul"),
+    "utf-8-called-unknown": EncodedName(
+        "KLINGON", "Müller^J".encode(), "Müller^J", "does not exist, its text was read as UTF-8"
+    ),
+    "latin-1-called-unknown": EncodedName(
+        "KLINGON", "Müller^J".encode("latin-1"), "Müller^J", "was read as Latin-1"
+    ),
+    "gbk-undeclared": EncodedName(
+        "", GBK_NAME, GBK_NAME.decode("latin-1"), "no character set, its text was read as Latin-1"
+    ),
+    "gbk-called-ascii": EncodedName(
+        "ISO_IR 6", GBK_NAME, GBK_NAME.decode("latin-1"), "was read as Latin-1"
+    ),
+    "utf-8-undeclared": EncodedName(
+        "", "王^小东".encode(), "王^小东", "no character set, its text was read as UTF-8"
+    ),
+    "latin-1-called-utf-8": EncodedName(
+        "ISO_IR 192", "Müller^J".encode("latin-1"), "M\N{REPLACEMENT CHARACTER}ller^J", "decode"
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "row", core_first(ENCODED_NAMES, lambda row: row.startswith(("utf-8", "gb-")))
+)
+def test_encoded_name_is_carried_and_said(tmp_path: Path, row: str) -> None:
+    """Right, wrong or undeclared: one reading everywhere, and the report says what was guessed."""
+    case = ENCODED_NAMES[row]
+    name, charset = b"@" * len(case.encoded), ["ISO 2022 IR 100", "ISO 2022 IR 87"]
+    headers = chest_headers(PatientName=name.decode(), SpecificCharacterSet=charset)
+    write_headers(tmp_path / "source", headers)
+    written = "\\".join(charset).encode()
+    declared = case.declared.encode().ljust(len(written))
+    for file in (tmp_path / "source").iterdir():
+        content = file.read_bytes().replace(name, case.encoded)
+        assert written in content
+        file.write_bytes(content.replace(written, declared))
+    done = examine_sources(tmp_path)
+    assert_clean(done.verdict)
+    for kind in KINDS:
+        assert str(done.read(kind).PatientName) == case.read_as
+    assert any(case.said in text for text in values(done.read(SR), "121106"))
 
 
 # ── encodings and multi-frame ────────────────────────────────────────────────────────────────

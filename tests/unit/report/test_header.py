@@ -10,6 +10,7 @@ from pydicom import Dataset, config, dcmread, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
+from screener.assemble.part10 import quiet_parser
 from screener.report.header import TYPE_2, normalise_header
 from tests.report_factories import ct_header
 
@@ -105,15 +106,33 @@ def test_name_in_any_character_set_survives_as_unicode(charset: str | list[str],
     assert notes == ()
 
 
-def with_bytes(written: bytes, **changes: Any) -> tuple[Dataset, tuple[str, ...]]:
-    """Normalise a header whose patient name has exactly these bytes."""
+def with_bytes(
+    written: bytes, *, charset: bytes = b"ISO_IR 100", **changes: Any
+) -> tuple[Dataset, tuple[str, ...]]:
+    """Normalise a header whose patient name has exactly these bytes.
+
+    ``charset`` takes the place of ISO_IR 100: ten bytes, which no writer would take.
+    """
     stand_in = "_" * len(written)
     source = as_read(ct_header(0, PatientName=stand_in, **changes))
     buffer = BytesIO()
     dcmwrite(buffer, source, enforce_file_format=True)
     content = buffer.getvalue()
     assert content.count(stand_in.encode()) == 1
-    return normalise_header(dcmread(BytesIO(content.replace(stand_in.encode(), written))))
+    content = content.replace(stand_in.encode(), written).replace(b"ISO_IR 100", charset)
+    with quiet_parser():
+        source = dcmread(BytesIO(content))
+    return normalise_header(source)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "said"), [("utf-8", "read as UTF-8"), ("latin-1", "read as Latin-1")]
+)
+def test_unknown_character_set_is_as_good_as_none(encoding: str, said: str) -> None:
+    """A declared character set that does not exist is said, and the name is read all the same."""
+    header, notes = with_bytes("Müller^J".encode(encoding), charset=b"KLINGON   ")
+    assert str(header.PatientName) == "Müller^J"
+    assert any("does not exist" in note and said in note for note in notes)
 
 
 def test_undeclared_unicode_is_recognised() -> None:
