@@ -142,7 +142,7 @@ class DemoPacs:
                 raise TimeoutError(f"only {len(self._files)} objects after {timeout_s:g} s")
             return tuple(self._files)
 
-    def _handlers(self) -> list[tuple[Any, Callable[..., Any]]]:
+    def _handlers(self) -> list[Any]:
         return [
             (evt.EVT_C_ECHO, lambda _: _SUCCESS),
             (evt.EVT_C_STORE, self._on_store),

@@ -14,7 +14,6 @@ from pynetdicom import evt
 from screener.demo.pacs import DemoPacs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from pynetdicom.events import Event
@@ -53,7 +52,7 @@ class Archive(DemoPacs):
         self.n_promises = 0
         self._ae.add_supported_context(_COMMITMENT, _SYNTAXES)
 
-    def _handlers(self) -> list[tuple[Any, Callable[..., Any]]]:
+    def _handlers(self) -> list[Any]:
         return [*super()._handlers(), (evt.EVT_N_ACTION, self._on_action)]
 
     def _on_action(self, _: Event) -> tuple[int, None]:
