@@ -6,6 +6,7 @@ the network has learnt; AUC does not change.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -75,13 +76,26 @@ def offset_left_out(
     return moved
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A network as it is exported, and what its images got.
+
+    ``logits`` are by side. ``decisions`` are by side where they are other than the likelier class.
+    """
+
+    network: nn.Module
+    logits: Mapping[str, Tensor]
+    decisions: Mapping[str, NDArray[np.int64]]
+
+
 def balanced(
     network: nn.Module, logits: Mapping[str, Tensor], labels: Tensor, patients: Sequence[str]
-) -> tuple[nn.Module, dict[str, Tensor]]:
+) -> Settled:
     """Move a network and the logits of every side by offsets fitted on the validation side.
 
-    The validation figures of a patient use offsets of the other patients: what was fitted on an
-    image is not measured on it.
+    The validation decisions of a patient use offsets of the other patients, since what was fitted
+    on an image is not measured on it. Ranks are not taken from those: offsets that leave out a
+    patient lean against its label.
 
     Parameters
     ----------
@@ -91,10 +105,11 @@ def balanced(
     known = labels.numpy().astype(np.int64)
     found = {side: class_logits(one).double().numpy() for side, one in logits.items()}
     offsets = fit_offsets(found[VALIDATION], known)
-    moved = {side: one + np.array(offsets) for side, one in found.items()}
-    moved[VALIDATION] = offset_left_out(found[VALIDATION], known, patients)
-    tensors = {side: torch.from_numpy(one).float() for side, one in moved.items()}
-    return Offset(network, offsets), tensors
+    moved = {side: torch.from_numpy(one + np.array(offsets)).float() for side, one in found.items()}
+    decisions = offset_left_out(found[VALIDATION], known, patients).argmax(axis=1)
+    return Settled(
+        Offset(network, offsets), moved, {VALIDATION: decisions.astype(np.int64, copy=False)}
+    )
 
 
 def balanced_point(chosen_on: str, n_images: int) -> ChosenPoint:

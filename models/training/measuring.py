@@ -12,6 +12,7 @@ from models.evaluation.bootstrap import Interval, choose_resampling, mean_interv
 from models.evaluation.calibration import Calibration, fit_temperature, measure_calibration, softmax
 from models.evaluation.classification import ClassificationFigures, Decided, measure_classification
 from models.evaluation.operating_point import ChosenPoint, OperatingRule, choose_threshold, untuned
+from models.training.decision_offset import Settled
 from models.training.graphs import class_logits
 from models.training.prepared import PreparedImages
 
@@ -65,15 +66,25 @@ def chosen_point(logits: Tensor, labels: Tensor, temperature: float, name: str) 
 
 
 def measure_classes(
-    data: LabelledImages, prepared: PreparedImages, logits: Tensor, temperature: float, *, side: str
+    data: LabelledImages,
+    prepared: PreparedImages,
+    settled: Settled,
+    temperature: float,
+    *,
+    side: str,
 ) -> MeasuredClasses:
-    """Measure class logits; the decision is the likeliest class, as in the publications."""
-    logits64 = class_logits(logits).double().numpy()
+    """Measure class logits; the decision is the likeliest class where no other was settled."""
+    logits64 = class_logits(settled.logits[side]).double().numpy()
     probabilities = softmax(logits64, temperature)
+    decisions = settled.decisions.get(side)
     labels = prepared.targets.numpy().astype(np.int64)
     patients = tuple(data.samples[n].patient for n in prepared.indices)
     decided = Decided(
-        data.classes, labels, probabilities, probabilities.argmax(axis=1).astype(np.int64), patients
+        data.classes,
+        labels,
+        probabilities,
+        probabilities.argmax(axis=1).astype(np.int64) if decisions is None else decisions,
+        patients,
     )
     resampling = choose_resampling(
         patients, are_patients_known=data.patient_source is not PatientSource.IMAGE

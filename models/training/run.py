@@ -27,7 +27,7 @@ from models.evaluation.operating_point import untuned
 from models.evaluation.plots import confusion_plot, roc_plot
 from models.manifest import Manifest, Metric
 from models.training.cards import CardFacts, write_card
-from models.training.decision_offset import balanced, balanced_point
+from models.training.decision_offset import Settled, balanced, balanced_point
 from models.training.failures import Failures, show_class_failures, show_mask_failures
 from models.training.learning_figures import EpochFigures
 from models.training.measuring import (
@@ -137,29 +137,23 @@ def _measure(
     members: Members, recipe: Recipe, data: LabelledImages, around: Surroundings
 ) -> tuple[nn.Module, Trained, Failures]:
     """Measure validation and test, write figures and pictures, collect what the manifest tells."""
-    judged, logits, network = members.judged, dict(members.logits), members.network
     n_patients = len({data.samples[n].patient for n in members.training_indices})
     if recipe.task is RecipeTask.SEGMENTATION:
-        masks = [measure_masks(data, judged[side], logits[side], side=side) for side in judged]
-        _write_metrics(around.out, recipe, members.learnt, masks)
-        metrics = tuple(_dice_metric(one, data) for one in masks)
-        fitted = "not fitted: the mask is a threshold on the logit"
-        failures = show_mask_failures(masks[-1], judged[masks[-1].side], data, around.out / "model")
-        found = Trained(recipe, data, n_patients, metrics, 1.0, fitted, untuned())
-        return network, found, failures
-    on = f"{data.name}, validation"
+        trained, failures = _measure_masks(members, recipe, data, around, n_patients)
+        return members.network, trained, failures
+    judged, on = members.judged, f"{data.name}, validation"
     labels = judged[VALIDATION].targets
-    if recipe.training.is_decision_balanced:
-        patients = [data.samples[n].patient for n in judged[VALIDATION].indices]
-        network, logits = balanced(network, logits, labels, patients)
-    temperature = fitted_temperature(logits[VALIDATION], labels)
-    point = (
-        balanced_point(on, len(labels))
-        if recipe.training.is_decision_balanced
-        else chosen_point(logits[VALIDATION], labels, temperature, on)
-    )
+    patients = [data.samples[n].patient for n in judged[VALIDATION].indices]
+    is_moved = recipe.training.is_decision_balanced
+    settled = Settled(members.network, members.logits, {})
+    if is_moved:
+        settled = balanced(members.network, members.logits, labels, patients)
+    temperature = fitted_temperature(settled.logits[VALIDATION], labels)
+    point = balanced_point(on, len(labels))
+    if not is_moved:
+        point = chosen_point(settled.logits[VALIDATION], labels, temperature, on)
     classes = [
-        measure_classes(data, judged[side], logits[side], temperature, side=side) for side in judged
+        measure_classes(data, one, settled, temperature, side=side) for side, one in judged.items()
     ]
     _write_metrics(around.out, recipe, members.learnt, classes)
     _write_predictions(around.out / "predictions.csv", data, classes)
@@ -169,8 +163,25 @@ def _measure(
     failures = show_class_failures(last, judged[last.side], data, around.out / "model")
     metrics = tuple(metric for one in classes for metric in _class_metrics(one, data))
     fitted = f"least cross entropy on {on}, {len(labels)} images"
-    found = Trained(recipe, data, n_patients, metrics, temperature, fitted, point)
-    return network, found, failures
+    trained = Trained(recipe, data, n_patients, metrics, temperature, fitted, point)
+    return settled.network, trained, failures
+
+
+def _measure_masks(
+    members: Members,
+    recipe: Recipe,
+    data: LabelledImages,
+    around: Surroundings,
+    n_patients: int,
+) -> tuple[Trained, Failures]:
+    """Measure the masks of every judged side; there is nothing to fit."""
+    judged = members.judged
+    masks = [measure_masks(data, judged[side], members.logits[side], side=side) for side in judged]
+    _write_metrics(around.out, recipe, members.learnt, masks)
+    metrics = tuple(_dice_metric(one, data) for one in masks)
+    fitted = "not fitted: the mask is a threshold on the logit"
+    failures = show_mask_failures(masks[-1], judged[masks[-1].side], data, around.out / "model")
+    return Trained(recipe, data, n_patients, metrics, 1.0, fitted, untuned()), failures
 
 
 def _class_metrics(measured: MeasuredClasses, data: LabelledImages) -> list[Metric]:

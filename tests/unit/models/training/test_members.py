@@ -80,9 +80,11 @@ def test_balanced_network_gives_the_moved_logits_of_the_test_side() -> None:
     images = 255.0 * torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(2))
     logits = {"validation": network(images), "test": network(images[:2])}
     labels = torch.tensor([0, 1, 0, 1, 1, 1])
-    moved_network, moved = balanced(network, logits, labels, list("aabbcc"))
-    assert isinstance(moved_network, Offset)
-    torch.testing.assert_close(moved_network(images[:2]), moved["test"])
+    settled = balanced(network, logits, labels, list("aabbcc"))
+    assert isinstance(settled.network, Offset)
+    torch.testing.assert_close(settled.network(images[:2]), settled.logits["test"])
+    torch.testing.assert_close(settled.network(images), settled.logits["validation"])
+    assert set(settled.decisions) == {"validation"}
 
 
 def test_folds_train_a_network_each_and_export_one_model(tmp_path: Path) -> None:
