@@ -1,10 +1,9 @@
-"""Train, package and measure the models that ship.
+"""Train and package the models that ship; ``screener models evaluate`` measures them.
 
-Example: train the lung network on two CPU cores, write its model folder, measure it.
+Example: train the lung network on two CPU cores and write its model folder.
 
     python -m models.training lungs --data DATA/train/lctsc256 --out runs/lungs
     python -m models.training package lungs --weights runs/lungs/lungs.pt --out runs/model
-    python -m models.training measure --model runs/model --volumes runs/volumes
 """
 
 import argparse
@@ -14,16 +13,8 @@ from pathlib import Path
 import torch
 
 from models.datasets.lung_slices import HELD_OUT_CASE, read_lctsc
-from models.registry import SHIPPED_MODELS, open_model_folder
-from models.session import LungSegmenter, Provider
+from models.registry import SHIPPED_MODELS
 from models.training import train_slices
-from models.training.evaluate import (
-    dice,
-    patient_bootstrap,
-    read_volume,
-    segment_volume,
-    slice_bootstrap,
-)
 from models.training.networks import AttentionUNet, SliceNetwork
 from models.training.package import package_lungs, package_slices
 from models.training.slice_bank import BankRecipe, build_bank
@@ -45,8 +36,6 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(parsed.threads)
     if parsed.command == "package":
         package(parsed)
-    elif parsed.command == "measure":
-        measure(parsed)
     else:
         train(parsed)
 
@@ -75,9 +64,6 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--weights", type=Path, required=True, help="lungs.pt or slices.pt")
     command.add_argument("--template", type=Path, help="folder whose manifest text is taken over")
     command.add_argument("--out", type=Path, required=True, help="the model folder")
-    command = commands.add_parser("measure", help="Dice of a lung model on .npz volumes")
-    command.add_argument("--model", type=Path, required=True, help="a model folder")
-    command.add_argument("--volumes", type=Path, required=True, help="folder of .npz volumes")
     return parser
 
 
@@ -125,23 +111,6 @@ def package(parsed: argparse.Namespace) -> None:
         slices.expect_prevalence(EXPECTED_PREVALENCE, trained=TRAINED_PREVALENCE)
         largest = package_slices(slices, SliceRecipe().grid, template=template, folder=parsed.out)
     print(f"{parsed.out}: largest difference between torch and ONNX Runtime {largest:.1e}")
-
-
-def measure(parsed: argparse.Namespace) -> None:
-    """Print the Dice of every volume and their mean with an interval."""
-    segmenter = LungSegmenter(
-        open_model_folder(parsed.model), provider=Provider.CPU, threads=parsed.threads
-    )
-    values = []
-    for path in sorted(parsed.volumes.glob("*.npz")):
-        volume = read_volume(path)
-        found = segment_volume(segmenter, volume.volume_hu, volume.spacing_mm) > 0
-        values.append(dice(found, volume.lung_mask))
-        lower, upper = slice_bootstrap(found, volume.lung_mask, seed=0)
-        print(f"{volume.name}: {values[-1]:.4f} ({lower:.4f} to {upper:.4f} over its slices)")
-    if len(values) > 1:
-        lower, upper = patient_bootstrap(values, seed=0)
-        print(f"mean: {sum(values) / len(values):.4f} ({lower:.4f} to {upper:.4f} over patients)")
 
 
 if __name__ == "__main__":
