@@ -6,14 +6,23 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from screener.audit.database import Database
 from screener.settings import SQLITE_FILE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 pytest_plugins = ["tests.integration.databases", "tests.integration.brokers"]
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_its_own() -> Iterator[None]:
+    """Undo what a test set up for its logs: they went to a stream that ended with the test."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
