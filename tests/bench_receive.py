@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -243,9 +243,10 @@ def _process(
     try:
         deadline_s = time.monotonic() + START_S
         while not is_ready():
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.05)  # its end is news at once, its port within the next look
             if process.poll() is not None or time.monotonic() > deadline_s:
                 raise SystemExit(f"{command[0]} does not start")
-            time.sleep(0.05)
         yield process
     finally:
         process.terminate()
