@@ -8,7 +8,7 @@ reason is kept for the audit.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnxruntime as ort
@@ -74,7 +74,31 @@ class OpenedProvider:
     fallback_reason: str | None
 
 
-class LungSegmenter:
+class _OpenModel:
+    """What every open model has: its manifest, its digest, and what runs it."""
+
+    _task: ClassVar[Task]
+
+    def __init__(self, folder: ModelFolder, *, provider: Provider, threads: int) -> None:
+        self._open = _OpenGraph(folder, self._task, provider, threads)
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest of the open model."""
+        return self._open.manifest
+
+    @property
+    def provider(self) -> OpenedProvider:
+        """What was asked for and what runs."""
+        return self._open.provider
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the graph, hexadecimal."""
+        return self._open.digest
+
+
+class LungSegmenter(_OpenModel):
     """A lung segmentation graph that is open.
 
     Parameters
@@ -96,23 +120,7 @@ class LungSegmenter:
         The graph does not open, not even on the CPU.
     """
 
-    def __init__(self, folder: ModelFolder, *, provider: Provider, threads: int) -> None:
-        self._open = _OpenGraph(folder, Task.LUNG_SEGMENTATION, provider, threads)
-
-    @property
-    def manifest(self) -> Manifest:
-        """The manifest of the open model."""
-        return self._open.manifest
-
-    @property
-    def provider(self) -> OpenedProvider:
-        """What was asked for and what runs."""
-        return self._open.provider
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the graph, hexadecimal."""
-        return self._open.digest
+    _task = Task.LUNG_SEGMENTATION
 
     def logits(self, images: NDArray[np.int16] | NDArray[np.float32]) -> NDArray[np.float32]:
         """Give one lung logit per pixel.
@@ -148,26 +156,10 @@ class LungSegmenter:
         return np.asarray(logits > np.float32(cut))
 
 
-class SliceClassifier:
+class SliceClassifier(_OpenModel):
     """A slice classification graph that is open; parameters and errors as ``LungSegmenter``."""
 
-    def __init__(self, folder: ModelFolder, *, provider: Provider, threads: int) -> None:
-        self._open = _OpenGraph(folder, Task.SLICE_CLASSIFICATION, provider, threads)
-
-    @property
-    def manifest(self) -> Manifest:
-        """The manifest of the open model."""
-        return self._open.manifest
-
-    @property
-    def provider(self) -> OpenedProvider:
-        """What was asked for and what runs."""
-        return self._open.provider
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the graph, hexadecimal."""
-        return self._open.digest
+    _task = Task.SLICE_CLASSIFICATION
 
     def logits(self, hu: NDArray[np.int16], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give one logit per class and slice.
@@ -241,30 +233,14 @@ class SliceClassifier:
         return dict(zip(self.manifest.inputs, (hu, boxes), strict=True))
 
 
-class ImageClassifier:
+class ImageClassifier(_OpenModel):
     """An image classification graph that is open; parameters and errors as ``LungSegmenter``.
 
     Preprocessing, the search for the lungs where there is one included, is part of the graph: any
     grey picture goes in as it is.
     """
 
-    def __init__(self, folder: ModelFolder, *, provider: Provider, threads: int) -> None:
-        self._open = _OpenGraph(folder, Task.IMAGE_CLASSIFICATION, provider, threads)
-
-    @property
-    def manifest(self) -> Manifest:
-        """The manifest of the open model."""
-        return self._open.manifest
-
-    @property
-    def provider(self) -> OpenedProvider:
-        """What was asked for and what runs."""
-        return self._open.provider
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the graph, hexadecimal."""
-        return self._open.digest
+    _task = Task.IMAGE_CLASSIFICATION
 
     def logits(self, grey: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give one logit per class and image.
