@@ -232,6 +232,7 @@ class _Registering:
             "last_arrival_at": self._now,
             "completed_at": None,
             "completion_reason": None,
+            "expected_n_instances": None,  # the source may have more by now: it is asked again
         }
         kind = EventKind.STUDY_OPENED if is_first else EventKind.STUDY_REOPENED
         self._tell(kind, generation=generation)

@@ -174,6 +174,17 @@ def test_late_slices_make_a_new_run_that_supersedes(site: Site) -> None:
     assert accounting(site.database, utc_now()).is_balanced
 
 
+def test_count_of_the_source_holds_for_one_generation(site: Site) -> None:
+    """What the source had before late slices came does not verify the study with them."""
+    receive(site, 1, 2, ago_s=1400)
+    expect_instances(site.database, STUDY, 2)
+    assert swept(site).state is StudyState.VERIFIED
+    receive(site, 3, ago_s=61)
+    assert swept(site).state is StudyState.RECEIVING
+    expect_instances(site.database, STUDY, 3)
+    assert outcome(swept(site)) == (StudyState.VERIFIED, CompletionReason.EXPECTED_COUNT)
+
+
 def test_study_that_is_sent_again_makes_nothing(site: Site) -> None:
     """The same bytes again: success to the sender, no generation, no run."""
     receive(site, 1, 2, ago_s=1400)
