@@ -6,9 +6,11 @@ from datetime import time
 
 from celery.schedules import crontab
 
+from screener.daemon.asking import ASK_EVERY_S
 from screener.daemon.purging import PURGE_EVERY_S
 from screener.daemon.watching import COUNT_EVERY_S
 from screener.enqueue import (
+    ASK_SOURCES,
     CONFIRM_SENT,
     EXPORT,
     NIGHTLY_AUDIT,
@@ -29,8 +31,12 @@ PERIODS_UNTIL_STALE = 5
 def beat_schedule(settings: Settings) -> dict[str, dict[str, object]]:
     """Give what beat sends and when; every task is safe to send twice."""
     nightly_at = time.fromisoformat(settings.audit.nightly_at_utc)
+    # A short wait must still hold a question: it is first asked at half of the study's quiet time.
+    ask_every_s = min(ASK_EVERY_S, settings.completion.study_quiet_s / 4)
     return {
         "sweep": _every(settings.workers.sweep_s, SWEEP, QUEUE_SWEEP),
+        # A silent source takes a sender for its time limit: questions must not pile up.
+        "ask": _every(ask_every_s, ASK_SOURCES, QUEUE_DELIVER, n_periods=1),
         "seal": _every(settings.audit.seal_every_s, SEAL, QUEUE_SWEEP),
         "watch": _every(COUNT_EVERY_S, WATCH, QUEUE_SWEEP),
         "export": _every(settings.audit_repository.every_s, EXPORT, QUEUE_DELIVER),
@@ -44,11 +50,13 @@ def beat_schedule(settings: Settings) -> dict[str, dict[str, object]]:
     }
 
 
-def _every(period_s: float, task: str, queue: str) -> dict[str, object]:
+def _every(
+    period_s: float, task: str, queue: str, n_periods: int = PERIODS_UNTIL_STALE
+) -> dict[str, object]:
     return {
         "task": task,
         "schedule": period_s,
-        "options": {"queue": queue, "expires": PERIODS_UNTIL_STALE * period_s},
+        "options": {"queue": queue, "expires": n_periods * period_s},
     }
 
 

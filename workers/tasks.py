@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from screener.daemon.asking import ask_sources
 from screener.daemon.deliveries import confirm_sent, deliver
 from screener.daemon.execution import execute_next_run
 from screener.daemon.exporting import export_trail
@@ -11,6 +12,7 @@ from screener.daemon.sealing import seal_trail
 from screener.daemon.sweep import sweep
 from screener.daemon.watching import watch
 from screener.enqueue import (
+    ASK_SOURCES,
     CONFIRM_SENT,
     DELIVER_RESULTS,
     EXPORT,
@@ -54,6 +56,12 @@ def seal() -> None:
 def sweep_once() -> None:
     """Find what is complete, expired, waiting or unsealed."""
     sweep(process_site())
+
+
+@app.task(name=ASK_SOURCES)  # type: ignore[untyped-decorator]
+def ask_sources_of_quiet_studies() -> None:
+    """Ask the sources of quiet studies how many instances they have."""
+    ask_sources(process_site())
 
 
 @app.task(name=NIGHTLY_AUDIT)  # type: ignore[untyped-decorator]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 DIGESTS_PER_QUERY = 500
 
 _COMPLETED = (StudyState.VERIFIED, StudyState.UNVERIFIED, StudyState.PARTIAL)
+_IS_OPEN = (Study.state == StudyState.RECEIVING, Study.generation >= 1)
 
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "OpenStudy",
     "ReceivedInstance",
     "Registration",
+    "UncountedStudy",
     "complete_study",
     "expect_instances",
     "known_digests",
@@ -45,6 +47,7 @@ __all__ = [
     "open_studies",
     "register",
     "register_instance",
+    "uncounted_studies",
 ]
 
 
@@ -68,13 +71,21 @@ class OpenStudy:
     opened_at: datetime  #: first arrival of this generation
     last_arrival_at: datetime
     expected_n_instances: int | None
-    calling_ae_titles: tuple[str, ...]  #: who sent it
     series: tuple[OpenSeries, ...]
 
     @property
     def n_instances(self) -> int:
         """Instances of all series, without our own results."""
         return sum(series.n_instances for series in self.series)
+
+
+@dataclass(frozen=True, slots=True)
+class UncountedStudy:
+    """A study that is being received, and nobody said how many instances it has."""
+
+    study_instance_uid: str
+    last_arrival_at: datetime
+    calling_ae_titles: tuple[str, ...]  #: who sent it
 
 
 def register_instance(
@@ -108,20 +119,53 @@ def known_digests(database: Database, digests: Collection[str]) -> frozenset[str
 
 def open_studies(database: Database) -> tuple[OpenStudy, ...]:
     """Give the studies that are being received, longest quiet first."""
-    statement = (
-        select(Study)
-        .where(Study.state == StudyState.RECEIVING, Study.generation >= 1)
-        .order_by(Study.last_arrival_at)
-    )
+    statement = select(Study).where(*_IS_OPEN).order_by(Study.last_arrival_at)
     with database.session() as session:
         return tuple(_open_study(session, study) for study in session.scalars(statement))
 
 
-def expect_instances(database: Database, study_instance_uid: str, n_instances: int) -> None:
-    """Keep how many instances the source says the study has."""
+def uncounted_studies(database: Database, quiet_since: datetime) -> tuple[UncountedStudy, ...]:
+    """Give the open studies of unknown number that are quiet since then, longest quiet first."""
+    statement = (
+        select(Study.study_instance_uid, Study.last_arrival_at)
+        .where(*_IS_OPEN, Study.expected_n_instances.is_(None))
+        .where(Study.last_arrival_at <= quiet_since)
+        .order_by(Study.last_arrival_at)
+    )
+    with database.session() as session:
+        return tuple(
+            UncountedStudy(uid, last_arrival_at, tuple(sorted(_count_sources(session, uid))))
+            for uid, last_arrival_at in session.execute(statement).all()
+        )
+
+
+def expect_instances(
+    database: Database,
+    study_instance_uid: str,
+    n_instances: int,
+    *,
+    last_arrival_at: datetime | None = None,
+) -> bool:
+    """Keep how many instances the source says the study has.
+
+    Parameters
+    ----------
+    last_arrival_at
+        Newest arrival when the source was asked; a newer one makes the answer void.
+
+    Returns
+    -------
+    :
+        False where the study is no longer open, or an instance came in between.
+    """
     with database.begin() as session:
-        study = _locked(session, study_instance_uid)
+        study = lock_study(session, study_instance_uid)
+        if study is None:
+            raise _unknown(study_instance_uid)
+        if not _is_still_open(study, last_arrival_at):
+            return False
         study.expected_n_instances = n_instances
+        return True
 
 
 def complete_study(
@@ -154,9 +198,7 @@ def complete_study(
         raise ValueError(f"a study is completed as verified, unverified or partial, not {state}")
     with database.begin() as session:
         study = lock_study(session, study_instance_uid)
-        if study is None or study.state is not StudyState.RECEIVING or study.generation < 1:
-            return None
-        if last_arrival_at is not None and study.last_arrival_at > last_arrival_at:
+        if study is None or not _is_still_open(study, last_arrival_at):
             return None
         study.state = state
         study.completed_at = now
@@ -182,6 +224,13 @@ def load_study(
         if study is None:
             raise _unknown(study_instance_uid)
         return read_inputs(session, study_instance_uid, generation or study.generation)
+
+
+def _is_still_open(study: Study, last_arrival_at: datetime | None) -> bool:
+    """Whether a study is being received and nothing came since `last_arrival_at`."""
+    if study.state is not StudyState.RECEIVING or study.generation < 1:
+        return False
+    return last_arrival_at is None or study.last_arrival_at <= last_arrival_at
 
 
 # ── completing ───────────────────────────────────────────────────────────────────────────────
@@ -222,7 +271,6 @@ def _open_study(session: Session, study: Study) -> OpenStudy:
         .where(Series.study_instance_uid == uid, Series.n_instances > 0)
         .order_by(Series.first_arrival_at, Series.series_instance_uid)
     )
-    sources = _count_sources(session, uid)
     return OpenStudy(
         study_instance_uid=uid,
         generation=study.generation,
@@ -230,19 +278,11 @@ def _open_study(session: Session, study: Study) -> OpenStudy:
         opened_at=study.opened_at,
         last_arrival_at=study.last_arrival_at,
         expected_n_instances=study.expected_n_instances,
-        calling_ae_titles=tuple(sorted(sources)),
         series=tuple(
             OpenSeries(row.series_instance_uid, row.modality, row.n_instances, row.last_arrival_at)
             for row in series
         ),
     )
-
-
-def _locked(session: Session, study_instance_uid: str) -> Study:
-    study = lock_study(session, study_instance_uid)
-    if study is None:
-        raise _unknown(study_instance_uid)
-    return study
 
 
 def _unknown(study_instance_uid: str) -> WrongUse:

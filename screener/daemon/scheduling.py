@@ -1,7 +1,7 @@
 """``screener schedule``: every chore of the node in its own rhythm, without beat.
 
-Two threads: what looks at the database alone, and what may wait for others or take long. A PACS
-that does not answer the nightly audit, or ten thousand files to delete, hold up no study.
+Three threads: what looks at the database alone, what asks sources, and what may take long. A PACS
+that does not answer, or ten thousand files to delete, hold up no study.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from screener.daemon.asking import ask_sources
 from screener.daemon.exporting import export_trail
 from screener.daemon.nightly import run_nightly_if_due
 from screener.daemon.purging import PURGE_EVERY_S, purge_by_rule
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 #: A nightly audit is looked for this often, in seconds; whether it is due the database knows.
 LOOK_FOR_AUDIT_EVERY_S = 60.0
-#: How long a slow chore in hand may take to end when the process stops, in seconds.
+#: How long what is in hand beside the sweep may take to end when the process stops, in seconds.
 LONGEST_END_S = 10.0
 
 
@@ -50,6 +51,11 @@ def quick_chores(settings: Settings) -> tuple[Chore, ...]:
     )
 
 
+def asking_chores(settings: Settings) -> tuple[Chore, ...]:
+    """Give what waits for the senders of studies."""
+    return (Chore("ask", settings.workers.sweep_s, ask_sources),)
+
+
 def slow_chores(settings: Settings) -> tuple[Chore, ...]:
     """Give what may wait for somebody else, or take long."""
     return (
@@ -68,19 +74,26 @@ def schedule_until_stopped(settings: Settings, stop: threading.Event) -> None:
         A thread ended by itself; whoever supervises starts the process again.
     """
     site = open_site(settings)
-    chores = slow_chores(settings)
-    slow = threading.Thread(
-        target=do_chores, args=(site, chores, stop), name="slow-chores", daemon=True
-    )
-    slow.start()
+    beside = [
+        threading.Thread(target=do_chores, args=(site, chores, stop), name=name, daemon=True)
+        for name, chores in (
+            ("asking", asking_chores(settings)),
+            ("slow chores", slow_chores(settings)),
+        )
+    ]
+    for thread in beside:
+        thread.start()
     try:
-        do_chores(site, quick_chores(settings), stop, watched=slow)
+        do_chores(site, quick_chores(settings), stop, watched=beside)
     finally:
         is_early = not stop.is_set()
+        ended = ", ".join(thread.name for thread in beside if not thread.is_alive())
         stop.set()
-        slow.join(LONGEST_END_S)  # each chore is safe to break off
+        end_s = time.monotonic() + LONGEST_END_S
+        for thread in beside:  # each chore is safe to break off
+            thread.join(max(0.0, end_s - time.monotonic()))
     if is_early:
-        raise ScreenerError("the slow chores ended by themselves")
+        raise ScreenerError(f"a thread ended by itself: {ended}")
     seal_trail(site)
 
 
@@ -89,11 +102,11 @@ def do_chores(
     chores: Sequence[Chore],
     stop: threading.Event,
     *,
-    watched: threading.Thread | None = None,
+    watched: Sequence[threading.Thread] = (),
 ) -> None:
-    """Do each chore when its time has come, until `stop` is set or `watched` has ended."""
+    """Do each chore when its time has come, until `stop` is set or one of `watched` has ended."""
     due_s = dict.fromkeys((chore.name for chore in chores), 0.0)
-    while not stop.is_set() and (watched is None or watched.is_alive()):
+    while not stop.is_set() and all(thread.is_alive() for thread in watched):
         for chore in chores:
             if time.monotonic() >= due_s[chore.name]:
                 _do(site, chore)

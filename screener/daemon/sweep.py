@@ -1,7 +1,7 @@
 """The dispatcher: what is complete, expired, waiting or unsealed, found and set going.
 
-Every step is safe to run twice and in two processes at once. Losing all messages of a broker
-costs one sweep, not a study.
+Every step is safe to run twice and in two processes at once, and waits for nobody but the database.
+Losing all messages of a broker costs one sweep, not a study.
 """
 
 from __future__ import annotations
@@ -22,25 +22,23 @@ from screener.audit.delivery_sweep import (
     expire_delivery_leases,
     mark_deliveries_rung,
 )
-from screener.audit.ledger import OpenStudy, complete_study, expect_instances, open_studies
+from screener.audit.ledger import OpenStudy, complete_study, open_studies
 from screener.audit.runs import mark_rung, unrung_runs
-from screener.daemon.site import Site, archive_of, utc_now
-from screener.deliver.query import count_instances
-from screener.domain import QueryNode
-from screener.errors import DestinationRefused, Transient, WrongUse
+from screener.daemon.site import Site, utc_now
+from screener.errors import WrongUse
 from screener.logs import get_log
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from screener.settings import CompletionSettings, PeerSettings
+    from screener.settings import CompletionSettings
 
 
 def sweep(site: Site) -> None:
     """Do one round: complete studies, end dead claims, ring for what waits."""
     now = utc_now()
     for study in open_studies(site.database):
-        _complete_if_stable(site, study, now)
+        _complete(site, study, _arrivals(study), now)
     _end_silent_claims(site, now)
     _ring(site, now)
 
@@ -56,7 +54,7 @@ def complete_by_person(site: Site, study_instance_uid: str) -> str:
     now = utc_now()
     for study in open_studies(site.database):
         if study.study_instance_uid == study_instance_uid:
-            arrivals = _arrivals(study, study.expected_n_instances, is_forced=True)
+            arrivals = _arrivals(study, is_forced=True)
             run_id = _complete(site, study, arrivals, now)
             if run_id is not None:
                 return run_id
@@ -64,14 +62,6 @@ def complete_by_person(site: Site, study_instance_uid: str) -> str:
         f"study {study_instance_uid} is not being received; `screener status` says where it "
         "stands, `screener reprocess` screens it again"
     )
-
-
-def _complete_if_stable(site: Site, study: OpenStudy, now: datetime) -> None:
-    quiet_s = (now - study.last_arrival_at).total_seconds()
-    expected = study.expected_n_instances
-    if quiet_s >= site.settings.completion.series_quiet_s and expected is None:
-        expected = _ask_source(site, study)
-    _complete(site, study, _arrivals(study, expected), now)
 
 
 def _complete(site: Site, study: OpenStudy, arrivals: StudyArrivals, now: datetime) -> str | None:
@@ -111,7 +101,7 @@ def _required(text: str) -> RequiredSeries:
     return RequiredSeries(modality, int(least or 1))
 
 
-def _arrivals(study: OpenStudy, expected: int | None, *, is_forced: bool = False) -> StudyArrivals:
+def _arrivals(study: OpenStudy, *, is_forced: bool = False) -> StudyArrivals:
     return StudyArrivals(
         study.study_instance_uid,
         study.opened_at,
@@ -121,45 +111,8 @@ def _arrivals(study: OpenStudy, expected: int | None, *, is_forced: bool = False
             )
             for one in study.series
         ),
-        n_expected_instances=expected,
+        n_expected_instances=study.expected_n_instances,
         is_forced=is_forced,
-    )
-
-
-def _ask_source(site: Site, study: OpenStudy) -> int | None:
-    """Ask the peer that sent the study how many instances it holds, where it can be asked."""
-    for peer in site.settings.peers:
-        can_be_asked = peer.query_port or peer.query_destination
-        if peer.ae_title in study.calling_ae_titles and can_be_asked:
-            try:
-                n_instances = _count(site, peer, study.study_instance_uid)
-            except (Transient, DestinationRefused) as error:
-                get_log().warning(
-                    "source_not_asked", ae_title=peer.ae_title, reason=type(error).__name__
-                )
-                continue
-            if n_instances is not None:
-                expect_instances(site.database, study.study_instance_uid, n_instances)
-                return n_instances
-    return None
-
-
-def _count(site: Site, peer: PeerSettings, study_instance_uid: str) -> int | None:
-    """Ask the peer itself, or the destination that knows what it has."""
-    for entry in site.settings.destinations:
-        if entry.name == peer.query_destination:
-            return archive_of(site.settings, entry).count_instances(study_instance_uid)
-    return count_instances(_query_node(site, peer), study_instance_uid)
-
-
-def _query_node(site: Site, peer: PeerSettings) -> QueryNode:
-    return QueryNode(
-        name=peer.ae_title,
-        ae_title=peer.ae_title,
-        host=peer.query_address,
-        port=peer.query_port,
-        calling_ae_title=site.settings.node.ae_title,
-        timeout_s=site.settings.node.network_timeout_s,
     )
 
 

@@ -17,6 +17,7 @@ from screener.audit.ledger import load_study
 from screener.audit.nightly import AccountOutcome
 from screener.audit.queries import study_status
 from screener.audit.story import why
+from screener.daemon.asking import ask_sources
 from screener.daemon.deliveries import deliver
 from screener.daemon.doctor import echo_node, examine
 from screener.daemon.listening import register_arrival
@@ -189,6 +190,7 @@ def test_archive_is_asked_how_much_it_has(tmp_path: Path, web_orthanc: OrthancSe
     receiver = PartReceiver("PACS", Spool(settings.spool_path, 0), hooks, b"salt")
 
     def state_after_sweep() -> StudyState:
+        ask_sources(site)
         sweep(site)
         status = study_status(site.database, STUDY_UID)
         assert status is not None

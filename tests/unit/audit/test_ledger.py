@@ -14,6 +14,7 @@ from screener.audit.ledger import (
     load_study,
     open_studies,
     register_instance,
+    uncounted_studies,
 )
 from screener.audit.queries import run_status, study_status
 from screener.audit.registration import Registration
@@ -150,7 +151,7 @@ def test_display_values_lose_control_characters(database: Database) -> None:
 
 
 def test_open_studies_give_the_facts_of_arrival(database: Database) -> None:
-    """An open study names its series, counts, newest arrivals and senders."""
+    """An open study names its series, counts and newest arrivals."""
     receive_study(database, n_instances=3)
     other = make_instance(4, series=STUDY + ".2", calling_ae_title="PACS")
     register_instance(database, make_received(other, is_stat=True), after(20))
@@ -162,8 +163,30 @@ def test_open_studies_give_the_facts_of_arrival(database: Database) -> None:
     assert study.opened_at == after(1)
     assert study.last_arrival_at == after(20)
     assert study.expected_n_instances == 7
-    assert study.calling_ae_titles == ("PACS", "SCANNER")
     assert study.is_stat
+
+
+def test_study_that_nobody_counted_names_its_senders(database: Database) -> None:
+    """Who is asked for the number: the senders of what is open, quiet and not yet counted."""
+    receive_study(database, n_instances=3)
+    other = make_instance(4, series=STUDY + ".2", calling_ae_title="PACS")
+    register_instance(database, make_received(other), after(20))
+    assert uncounted_studies(database, after(19)) == ()
+    (study,) = uncounted_studies(database, after(20))
+    assert (study.study_instance_uid, study.last_arrival_at) == (STUDY, after(20))
+    assert study.calling_ae_titles == ("PACS", "SCANNER")
+    assert expect_instances(database, STUDY, 4)
+    assert uncounted_studies(database, after(20)) == ()
+
+
+def test_count_that_came_too_late_is_void(database: Database) -> None:
+    """The source was asked, then an instance came, or the wait ended: its number is not kept."""
+    receive_study(database, n_instances=3)
+    assert not expect_instances(database, STUDY, 3, last_arrival_at=after(2))
+    assert open_studies(database)[0].expected_n_instances is None
+    complete_study(database, STUDY, StudyState.UNVERIFIED, CompletionReason.QUIET, after(700))
+    assert not expect_instances(database, STUDY, 3, last_arrival_at=after(3))
+    assert not expect_instances(database, STUDY, 3)
 
 
 def test_complete_study_queues_its_run_at_once(database: Database) -> None:

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from screener.daemon.inquiries import status_of, story_of
-from screener.daemon.scheduling import Chore, do_chores, quick_chores, slow_chores
+from screener.daemon.scheduling import (
+    Chore,
+    asking_chores,
+    do_chores,
+    quick_chores,
+    slow_chores,
+)
 from screener.daemon.site import Site, open_site
 from screener.daemon.site_logs import log_uid_key
 from screener.errors import DatabaseUnavailable, WrongUse
@@ -25,10 +31,11 @@ def site(node_folder: Path) -> Site:
 
 
 def test_every_chore_of_the_node_has_its_time(site: Site) -> None:
-    """Sweep, seal, watch; nightly, purge, export: each once, each in seconds."""
-    chores = (*quick_chores(site.settings), *slow_chores(site.settings))
+    """Sweep, seal, watch; ask; nightly, purge, export: each once, each in seconds."""
+    settings = site.settings
+    chores = (*quick_chores(settings), *asking_chores(settings), *slow_chores(settings))
     assert [chore.name for chore in chores] == [
-        "sweep", "seal", "watch", "nightly", "purge", "export",
+        "sweep", "seal", "watch", "ask", "nightly", "purge", "export",
     ]  # fmt: skip
     assert all(chore.every_s > 0 for chore in chores)
 
@@ -60,7 +67,7 @@ def test_chores_end_with_the_thread_they_watch(site: Site) -> None:
     dead = threading.Thread(target=lambda: None)
     dead.start()
     dead.join()
-    do_chores(site, quick_chores(site.settings), threading.Event(), watched=dead)
+    do_chores(site, quick_chores(site.settings), threading.Event(), watched=[dead])
 
 
 def test_hash_of_the_log_leads_back_to_the_study(site: Site) -> None:
