@@ -18,13 +18,8 @@ from screener.receive.arrival import (
     RefusalNotice,
 )
 from screener.receive.dimse import Answer
-from screener.receive.header import (
-    CommandIdentity,
-    ReceivedHeader,
-    check_sop_instance_uid,
-    parse_header,
-)
-from screener.receive.keeping import received_instance
+from screener.receive.header import check_sop_instance_uid
+from screener.receive.keeping import header_of, received_instance
 from screener.receive.status import (
     CANNOT_UNDERSTAND,
     INVALID_SOP_INSTANCE,
@@ -156,27 +151,16 @@ class ReceiveHandlers:
         if pending is None:
             raise RefusedInstance(CANNOT_UNDERSTAND, "There is no data set")
         try:
-            header = self._read_header(request, pending)
+            check_sop_instance_uid(pending.meta.sop_instance_uid)
+            if pending.meta.sop_class_uid != request.context_sop_class_uid:
+                raise RefusedInstance(SOP_CLASS_NOT_SUPPORTED, "SOP class is not of this context")
+            header = header_of(pending, self._salt)
             path = self._spool.keep(pending)
         finally:
             self._spool.discard(pending)
         # From here the file stays whatever happens: without a row the janitor adopts it.
         at, address = self._hooks.now(), request.address
         self._hooks.register(received_instance(pending, header, path, at, address))
-
-    def _read_header(self, request: StoreRequest, pending: PendingInstance) -> ReceivedHeader:
-        check_sop_instance_uid(pending.meta.sop_instance_uid)
-        if pending.meta.sop_class_uid != request.context_sop_class_uid:
-            raise RefusedInstance(SOP_CLASS_NOT_SUPPORTED, "SOP class is not of this context")
-        command = CommandIdentity(pending.meta.sop_class_uid, pending.meta.sop_instance_uid)
-        with pending.open_data_set() as stream:
-            return parse_header(
-                stream,
-                pending.n_data_set_bytes,
-                pending.meta.transfer_syntax_uid,
-                command,
-                self._salt,
-            )
 
     def _refuse(self, request: StoreRequest, status: int, comment: str) -> Answer:
         self._observe(

@@ -6,13 +6,31 @@ from typing import TYPE_CHECKING
 
 from screener.domain import SpooledInstance
 from screener.receive.arrival import ReceivedInstance
+from screener.receive.header import CommandIdentity, ReceivedHeader, parse_header
 
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from screener.receive.header import ReceivedHeader
     from screener.receive.spool import PendingInstance
+
+
+def header_of(pending: PendingInstance, patient_id_salt: bytes) -> ReceivedHeader:
+    """Read who and what a pending instance is, and check that its own meta says the same.
+
+    Raises
+    ------
+    RefusedInstance
+        As `parse_header`.
+    SpoolFull
+        It could not be written.
+    """
+    meta = pending.meta
+    command = CommandIdentity(meta.sop_class_uid, meta.sop_instance_uid)
+    with pending.open_data_set() as stream:
+        return parse_header(
+            stream, pending.n_data_set_bytes, meta.transfer_syntax_uid, command, patient_id_salt
+        )
 
 
 def received_instance(

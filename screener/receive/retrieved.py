@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from screener.errors import RefusedInstance
 from screener.receive.arrival import RefusalNotice
 from screener.receive.contexts import ACCEPTED_CLASSES, ACCEPTED_SYNTAXES
-from screener.receive.header import CommandIdentity, check_sop_instance_uid, parse_header
-from screener.receive.keeping import received_instance
+from screener.receive.header import check_sop_instance_uid
+from screener.receive.keeping import header_of, received_instance
 from screener.receive.part10 import HEAD_BYTES, FileMeta, foreign_meta_length, parse_foreign_meta
 from screener.receive.status import CANNOT_UNDERSTAND, SOP_CLASS_NOT_SUPPORTED
 
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from screener.receive.handlers import ReceiverHooks
-    from screener.receive.header import ReceivedHeader
-    from screener.receive.spool import PendingInstance, Spool
+    from screener.receive.spool import Spool
 
 #: File meta of any maker is smaller; what is larger is no DICOM file.
 MAX_META_BYTES = 64 * 1024
@@ -87,22 +86,11 @@ class PartReceiver:
             pending.write(begun)
             for chunk in chunks:
                 pending.write(chunk)
-            header = self._read_header(pending)
+            header = header_of(pending, self._salt)
             path = self._spool.keep(pending)
         finally:
             self._spool.discard(pending)
         self._hooks.register(received_instance(pending, header, path, self._hooks.now(), None))
-
-    def _read_header(self, pending: PendingInstance) -> ReceivedHeader:
-        command = CommandIdentity(pending.meta.sop_class_uid, pending.meta.sop_instance_uid)
-        with pending.open_data_set() as stream:
-            return parse_header(
-                stream,
-                pending.n_data_set_bytes,
-                pending.meta.transfer_syntax_uid,
-                command,
-                self._salt,
-            )
 
 
 def _read_meta(chunks: Iterator[bytes], source: str) -> tuple[FileMeta, bytes]:
