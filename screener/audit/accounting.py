@@ -16,8 +16,8 @@ from sqlalchemy import String, cast, func, select
 
 from screener.audit.accounting_rules import AccountingRule, broken_rows
 from screener.audit.files import FileFindings, look_at_files
+from screener.audit.inputs import IS_OPEN
 from screener.audit.tables import Delivery, Instance, Run, Study
-from screener.domain import StudyState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,16 +125,12 @@ def accounting(
             n_purged=_count(
                 session, select(Instance.instance_id).where(Instance.purged_at.is_not(None))
             ),
-            n_open_studies=_count(session, select(Study.study_instance_uid).where(_is_open())),
+            n_open_studies=_count(session, select(Study.study_instance_uid).where(IS_OPEN)),
             n_files=files.n_looked_for,
             runs_by_state=_by_state(session, Run.state),
             deliveries_by_state=_by_state(session, Delivery.state),
             violations=tuple(violations),
         )
-
-
-def _is_open() -> Any:
-    return (Study.state == StudyState.RECEIVING) & (Study.generation >= 1)
 
 
 def _violations_of_files(files: FileFindings) -> list[Violation]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import String, cast, func, select
 
+from screener.audit.inputs import IS_OPEN
 from screener.audit.tables import Delivery, Event, Instance, Run, Study
-from screener.domain import DeliveryState, RunState, StudyState
+from screener.domain import DeliveryState, RunState
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -68,7 +69,6 @@ def measure_backlog(database: Database, now: datetime) -> Backlog:
         def age(column: Any, *where: ColumnElement[bool]) -> float:
             return _age_s(session.scalar(select(func.min(column)).where(*where)), now)
 
-        is_open = (Study.state == StudyState.RECEIVING) & (Study.generation >= 1)
         unsealed = Event.sequence.is_(None)
         quarantined = Instance.quarantine_reason.is_not(None) & Instance.purged_at.is_(None)
         n_instances, n_bytes = session.execute(
@@ -80,7 +80,7 @@ def measure_backlog(database: Database, now: datetime) -> Backlog:
             n_instances=n_instances,
             n_bytes=int(n_bytes or 0),
             n_quarantined_studies=_n(session, Instance.study_instance_uid, quarantined),
-            oldest_open_s=age(Study.opened_at, is_open),
+            oldest_open_s=age(Study.opened_at, IS_OPEN),
             oldest_queued_s=age(
                 Run.not_before_at, Run.state == RunState.QUEUED, Run.not_before_at <= now
             ),

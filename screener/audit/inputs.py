@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
+#: A study is being received. Generation 0 holds only what no run reads, and waits for nothing.
+IS_OPEN = (Study.state == StudyState.RECEIVING) & (Study.generation >= 1)
+
+
 def lock_study(session: Session, study_instance_uid: str) -> Study | None:
     """Read a study and keep every other writer of it waiting until this transaction ends.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from screener.audit.events import EventKind, JsonValue, append_event
-from screener.audit.inputs import lock_study, read_inputs
+from screener.audit.inputs import IS_OPEN, lock_study, read_inputs
 from screener.audit.registration import ReceivedInstance, Registration, register
 from screener.audit.runs import create_run, has_runs
 from screener.audit.tables import Instance, Series, Study
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 DIGESTS_PER_QUERY = 500
 
 _COMPLETED = (StudyState.VERIFIED, StudyState.UNVERIFIED, StudyState.PARTIAL)
-_IS_OPEN = (Study.state == StudyState.RECEIVING, Study.generation >= 1)
 
 
 __all__ = [
@@ -119,7 +118,7 @@ def known_digests(database: Database, digests: Collection[str]) -> frozenset[str
 
 def open_studies(database: Database) -> tuple[OpenStudy, ...]:
     """Give the studies that are being received, longest quiet first."""
-    statement = select(Study).where(*_IS_OPEN).order_by(Study.last_arrival_at)
+    statement = select(Study).where(IS_OPEN).order_by(Study.last_arrival_at)
     with database.session() as session:
         return tuple(_open_study(session, study) for study in session.scalars(statement))
 
@@ -128,7 +127,7 @@ def uncounted_studies(database: Database, quiet_since: datetime) -> tuple[Uncoun
     """Give the open studies of unknown number that are quiet since then, longest quiet first."""
     statement = (
         select(Study.study_instance_uid, Study.last_arrival_at)
-        .where(*_IS_OPEN, Study.expected_n_instances.is_(None))
+        .where(IS_OPEN, Study.expected_n_instances.is_(None))
         .where(Study.last_arrival_at <= quiet_since)
         .order_by(Study.last_arrival_at)
     )

@@ -135,8 +135,9 @@ def _release(session: Session, row: Instance, now: datetime) -> None:
         study.opened_at = now
         study.completed_at = None
         study.completion_reason = None
+        study.expected_n_instances = None  # the source may have more by now: it is asked again
     study.last_arrival_at = now
-    row.generation = study.generation
+    row.generation = max(study.generation, 1)  # 0: the study was never opened
     append_event(
         session,
         EventKind.INSTANCE_RELEASED,

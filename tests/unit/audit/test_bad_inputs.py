@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from screener.audit.ledger import load_study, open_studies, register_instance
+from screener.audit.accounting import accounting
+from screener.audit.ledger import expect_instances, load_study, open_studies, register_instance
 from screener.audit.quarantine import (
     count_quarantined,
     find_quarantined,
@@ -22,7 +23,15 @@ from screener.audit.registration import Registration
 from screener.audit.story import why
 from screener.domain import StudyState
 from screener.errors import WrongUse
-from tests.audit_factories import NOW, STUDY, after, complete, make_instance, make_received
+from tests.audit_factories import (
+    COMPREHENSIVE_3D_SR,
+    NOW,
+    STUDY,
+    after,
+    complete,
+    make_instance,
+    make_received,
+)
 
 if TYPE_CHECKING:
     from screener.audit.database import Database
@@ -150,6 +159,7 @@ def test_release_opens_the_study_again(database: Database) -> None:
     register_instance(database, make_received(make_instance(1)), NOW)
     bad = make_received(make_instance(2), quarantine_reason="no-patient-id")
     register_instance(database, bad, after(1))
+    expect_instances(database, STUDY, 2)
     complete(database)
     (kept,) = find_quarantined(database, bad.instance.content_digest[:12])
     release_quarantined(database, kept.sop_instance_uid, after(900))
@@ -158,6 +168,7 @@ def test_release_opens_the_study_again(database: Database) -> None:
     assert status is not None
     assert (status.state, status.generation) == (StudyState.RECEIVING, 2)
     assert len(load_study(database, STUDY).instances) == 2
+    assert open_studies(database)[0].expected_n_instances is None  # the source is asked again
     assert kinds_of(database)[-1] == "instance_released"
 
 
@@ -170,6 +181,17 @@ def test_release_within_an_open_study_waits_with_it(database: Database) -> None:
     assert status is not None
     assert (status.generation, status.n_quarantined) == (1, 0)
     assert len(load_study(database, STUDY).instances) == 1
+
+
+def test_release_of_what_opens_no_study_keeps_the_books(database: Database) -> None:
+    """A report under a series of two studies, released before its own study was ever opened."""
+    shared = STUDY + ".5"
+    register_instance(database, make_received(make_instance(1, series=shared)), NOW)
+    stray = make_instance(2, study=OTHER_STUDY, series=shared, sop_class=COMPREHENSIVE_3D_SR)
+    register_instance(database, make_received(stray), after(1))
+    release_quarantined(database, stray.sop_instance_uid, after(5))
+    assert [one.study_instance_uid for one in open_studies(database)] == [STUDY]
+    assert accounting(database, after(6)).is_balanced
 
 
 def test_release_of_nothing_is_wrong_use(database: Database) -> None:
