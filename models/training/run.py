@@ -43,7 +43,7 @@ from models.training.network_builders import count_parameters
 from models.training.prepared import Track, prepare
 from models.training.recipe import Recipe, RecipeTask
 from models.training.recipe_package import Trained, package
-from models.training.trainer import Learnt
+from models.training.trainer import CHECKPOINT_FILE, Learnt
 
 #: What a training leaves in its folder.
 OUTPUTS: Mapping[str, str] = {
@@ -120,6 +120,12 @@ def train_recipe(recipe: Recipe, data_folder: Path, around: Surroundings) -> Out
     )
     write_card(manifest, trained, facts, around.out / "model")
     return _outcome(recipe, members.learnt[0], manifest, around)
+
+
+def holds_training(out: Path) -> bool:
+    """Tell whether a folder holds the checkpoint of a training, or of one of its members."""
+    folders = (out, *out.glob("member-*"))
+    return any((folder / CHECKPOINT_FILE).exists() for folder in folders)
 
 
 def open_device(name: str) -> torch.device:

@@ -121,7 +121,7 @@ def train(  # noqa: PLR0917  Typer calls it by name
     run = _training("run")
     chosen = _training("recipe_files").read_recipe(recipe, changes or ())
     folder = out if out is not None else Path("training") / chosen.name
-    if not resume and (folder / "checkpoint.pt").exists():
+    if not resume and run.holds_training(folder):
         raise WrongUse(f"{folder} holds a training; give --resume, or another --out")
     with progress_bar(is_quiet=as_json) as bar:
         outcome = run.train_recipe(

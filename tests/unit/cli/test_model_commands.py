@@ -50,9 +50,12 @@ def test_training_module_of_our_own_that_is_missing_is_a_defect() -> None:
         model_commands._training("no_such_module")
 
 
-def test_training_does_not_overwrite_a_training(tmp_path: Path) -> None:
-    """A checkpoint in the folder asks for --resume or another folder."""
-    (tmp_path / "checkpoint.pt").touch()
+@pytest.mark.parametrize("place", ["checkpoint.pt", "member-2/checkpoint.pt"])
+def test_training_does_not_overwrite_a_training(tmp_path: Path, place: str) -> None:
+    """A checkpoint in the folder, or of a network of a committee, asks for --resume."""
+    checkpoint = tmp_path / place
+    checkpoint.parent.mkdir(exist_ok=True)
+    checkpoint.touch()
     arguments = ["models", "train", "covid-ct-mobile", "--data", ".", "--out", str(tmp_path)]
     result = RUNNER.invoke(app, arguments)
     assert isinstance(result.exception, WrongUse)
