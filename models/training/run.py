@@ -6,8 +6,7 @@ at the end, and chooses nothing.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from enum import Enum
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,8 @@ from models.datasets import (
 from models.errors import TrainingFailed
 from models.evaluation.operating_point import untuned
 from models.evaluation.plots import confusion_plot, roc_plot
+from models.evaluation.report import METRICS_FILE, to_document
+from models.evaluation.tables import write_csv
 from models.manifest import Manifest, Metric
 from models.training.cards import CardFacts, write_card
 from models.training.decision_offset import Settled, balanced, balanced_point
@@ -101,7 +102,7 @@ def train_recipe(recipe: Recipe, data_folder: Path, around: Surroundings) -> Out
     data = read_dataset(recipe.data.layout, data_folder)
     plans = plan_members(data, recipe, around.out)
     around.out.mkdir(parents=True, exist_ok=True)
-    _write_json(around.out / "recipe.json", asdict(recipe))
+    _write_json(around.out / "recipe.json", recipe)
     _write_json(around.out / "split.json", [_split_names(data, one.split) for one in plans])
     indices = sorted({n for one in plans for side in one.split.sides().values() for n in side})
     prepared = prepare(data, indices, recipe, threads=around.threads, track=around.track)
@@ -226,34 +227,29 @@ def _write_metrics(
     sides: dict[str, Any] = {}
     for one in measured:
         if isinstance(one, MeasuredMasks):
-            sides[one.side] = {"dice": asdict(one.dice), "n_patients": one.n_patients}
+            sides[one.side] = {"dice": one.dice, "n_patients": one.n_patients}
         else:
-            sides[one.side] = asdict(one.figures) | {"calibration": asdict(one.calibration)}
+            sides[one.side] = to_document(one.figures) | {"calibration": one.calibration}
     document = {
         "recipe": recipe.name,
-        "published": [asdict(one) for one in recipe.published],
+        "published": recipe.published,
         "best_epochs": [one.best.epoch + 1 for one in learnt],
         "sides": sides,
-        "epochs": [[asdict(one) for one in member.history] for member in learnt],
+        "epochs": [member.history for member in learnt],
     }
-    _write_json(out / "metrics.json", document)
+    _write_json(out / METRICS_FILE, document)
 
 
 def _write_predictions(path: Path, data: LabelledImages, measured: list[MeasuredClasses]) -> None:
     """Write one line per judged image: side, name, patient, label and logits."""
     header = ["side", "name", "patient", "label", *(f"logit {name}" for name in data.classes)]
-    lines = [",".join(header)]
+    rows = []
     for one in measured:
         for index, label, logits in zip(one.indices, one.decided.labels, one.logits, strict=True):
             sample = data.samples[index]
-            cells = [one.side, sample.name, sample.patient, data.classes[label]]
-            cells += [f"{value:.6f}" for value in logits]
-            lines.append(",".join(_quoted(cell) for cell in cells))
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _quoted(cell: str) -> str:
-    return '"' + cell.replace('"', '""') + '"' if any(c in cell for c in ',"\n') else cell
+            cells = (one.side, sample.name, sample.patient, data.classes[label])
+            rows.append((*cells, *(f"{value:.6f}" for value in logits)))
+    write_csv(path, header, rows)
 
 
 def _split_names(data: LabelledImages, split: Split) -> dict[str, Any]:
@@ -267,15 +263,9 @@ def _split_names(data: LabelledImages, split: Split) -> dict[str, Any]:
 
 
 def _write_json(path: Path, document: object) -> None:
-    path.write_text(json.dumps(document, indent=1, default=_plain) + "\n", encoding="utf-8")
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"{value!r} has no place in JSON")
+    """Write JSON that every reader takes: a figure that is not a number becomes null."""
+    text = json.dumps(to_document(document), indent=1, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def _outcome(recipe: Recipe, learnt: Learnt, manifest: Manifest, around: Surroundings) -> Outcome:
