@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from pydicom import Dataset, dcmread, dcmwrite
 
-from screener.domain import NotAnalysedReason, ResultKind
+from screener.domain import LEFT_LUNG, RIGHT_LUNG, NotAnalysedReason, PatientClass, ResultKind
 from screener.report import ReportOptions, build_results
+from screener.report.palette import CLASS_COLOURS, LUNG_COLOURS
+from tests.presentation_picture import show
 from tests.report_factories import make_refusal, make_screening, write_study
 from tests.sr_reader import values
 
@@ -73,6 +75,28 @@ def test_images_are_shown_in_the_lung_window(study: SpooledStudy) -> None:
     [area] = state.DisplayedAreaSelectionSequence
     assert list(area.PresentationPixelSpacing) == [1.5, 1.25]
     assert list(area.DisplayedAreaBottomRightHandCorner) == [40, 32]
+
+
+def test_picture_has_outlines_at_the_lungs_and_words_above(study: SpooledStudy) -> None:
+    """Drawn as the standard says: colours of both lungs on their edges, the window below."""
+    state = state_of(make_screening(study, affected=(2, 4, 6)), study)
+    picture = np.asarray(show(state, dcmread(study.instances[2].path), 400), int)
+    assert picture.shape == (384, 400, 3)  # 32 rows of 1.5 mm, 40 columns of 1.25 mm
+    right, left = LUNG_COLOURS[RIGHT_LUNG], LUNG_COLOURS[LEFT_LUNG]
+    for place, colour in (
+        ((96, 100), right),  # upper edges of the boxes
+        ((120, 300), left),
+        ((150, 40), right),  # outer edges
+        ((150, 360), left),
+        ((150, 100), (56, 56, 56)),  # within: -1022 HU in a window from -1350 to 150
+        ((370, 390), (56, 56, 56)),
+    ):
+        assert np.abs(picture[place] - colour).max() <= 35, place  # CIELab is rounded
+    words = np.abs(picture - CLASS_COLOURS[PatientClass.COVID_19]).max(axis=2) <= 35
+    rows, columns = np.nonzero(words)
+    assert rows.size > 200
+    assert rows.max() <= 0.14 * 384
+    assert columns.max() <= 0.6 * 400
 
 
 def test_every_annotated_image_is_referenced(study: SpooledStudy) -> None:
