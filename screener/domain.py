@@ -461,27 +461,14 @@ class WebNode:
 
 
 @dataclass(frozen=True, slots=True)
-class Destination:
-    """A DICOM node that results go to."""
+class DimseNode:
+    """A DICOM node that we open associations to: a source, a PACS."""
 
     name: str
     ae_title: str
     host: str
     port: int
-    calling_ae_title: str
-    kinds: tuple[ResultKind, ...]
-    timeout_s: float = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class QueryNode:
-    """A DICOM node that answers C-FIND: a source, a PACS."""
-
-    name: str
-    ae_title: str
-    host: str
-    port: int
-    calling_ae_title: str
+    calling_ae_title: str  #: who we are there
     timeout_s: float = 30.0
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from screener.audit.ledger import UncountedStudy, expect_instances, uncounted_studies
 from screener.daemon.site import Site, archive_of, utc_now
 from screener.deliver.query import count_instances
-from screener.domain import QueryNode
+from screener.domain import DimseNode
 from screener.errors import DestinationRefused, DestinationUnavailable
 from screener.logs import get_log
 
@@ -78,8 +78,8 @@ def _count(site: Site, peer: PeerSettings, study_instance_uid: str) -> int | Non
     return count_instances(_query_node(site, peer), study_instance_uid)
 
 
-def _query_node(site: Site, peer: PeerSettings) -> QueryNode:
-    return QueryNode(
+def _query_node(site: Site, peer: PeerSettings) -> DimseNode:
+    return DimseNode(
         name=peer.ae_title,
         ae_title=peer.ae_title,
         host=peer.query_address,

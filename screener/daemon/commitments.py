@@ -13,7 +13,7 @@ from screener.audit.commitments import (
     settle_commitment,
     withdraw_commitment,
 )
-from screener.daemon.site import Site, query_node_of, utc_now
+from screener.daemon.site import Site, dimse_node_of, utc_now
 from screener.deliver.commitment import request_commitment
 from screener.deliver.scu import Outcome
 from screener.domain import DeliveryState
@@ -51,7 +51,7 @@ def ask_to_commit(
     transaction_uid = f"2.25.{uuid.uuid4().int}"
     ask_commitment(site.database, claim, transaction_uid, utc_now())
     handlers = CommitmentHandlers(lambda report: settle_report(site, report))
-    node = query_node_of(site.settings, entry)
+    node = dimse_node_of(site.settings, entry)
     try:
         request_commitment(node, transaction_uid, sent, handlers.on_event_report)
     except DestinationUnavailable as error:

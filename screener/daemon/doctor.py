@@ -15,7 +15,7 @@ from screener.daemon.listening import READY_FILE
 from screener.daemon.site import archive_of, utc_now
 from screener.daemon.tools import verify_models
 from screener.deliver.echo import EchoResult, echo
-from screener.domain import QueryNode
+from screener.domain import DimseNode
 from screener.enqueue import is_broker_reachable
 from screener.errors import ScreenerError, WrongUse
 from screener.receive.tls import server_context
@@ -83,7 +83,7 @@ def echo_node(settings: Settings, node: str) -> EchoResult:
     for peer in settings.peers:
         if peer.ae_title == node and peer.query_port:
             return echo(
-                QueryNode(
+                DimseNode(
                     name=node,
                     ae_title=peer.ae_title,
                     host=peer.query_address,
@@ -99,7 +99,7 @@ def echo_node(settings: Settings, node: str) -> EchoResult:
             "address such as PACS@10.0.0.5:104 with a port from 1 to 65535"
         )
     return echo(
-        QueryNode(
+        DimseNode(
             name=node,
             ae_title=match["ae_title"],
             host=match["host"],

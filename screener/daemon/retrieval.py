@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from screener.audit.ledger import complete_study, load_study
 from screener.audit.queries import study_status
 from screener.daemon.listening import patient_id_salt, register_arrival
-from screener.daemon.site import Site, archive_of, query_node_of, utc_now, web_node_of
+from screener.daemon.site import Site, archive_of, dimse_node_of, utc_now, web_node_of
 from screener.deliver import retrieve, wado
 from screener.destinations import WebDestinationSettings
 from screener.domain import CompletionReason, StudyState
@@ -81,7 +81,7 @@ def _retrieve(site: Site, entry: DestinationSettings, study_instance_uid: str) -
     if isinstance(entry, WebDestinationSettings):
         parts = PartReceiver(entry.name, _spool(site), _hooks(site), patient_id_salt(settings))
         return wado.get_series(web_node_of(entry), study_instance_uid, series, parts)
-    node = query_node_of(settings, entry)
+    node = dimse_node_of(settings, entry)
     if entry.retrieve == "move":
         return retrieve.move_series(node, study_instance_uid, series, settings.node.ae_title)
     receiver = SubOperationReceiver(

@@ -12,7 +12,7 @@ from screener.audit.database import Database
 from screener.daemon.fail_points import FailPoints, fail_points_of
 from screener.deliver.archive import Archive, DimseArchive, WebArchive
 from screener.destinations import WebDestinationSettings
-from screener.domain import Destination, QueryNode, WebNode
+from screener.domain import DimseNode, WebNode
 from screener.enqueue import Doorbell, open_doorbell
 from screener.errors import ConfigError
 
@@ -78,7 +78,7 @@ def archive_of(settings: Settings, entry: DestinationSettings) -> Archive:
     """Give a destination as something that takes, holds, lists and gives back."""
     if isinstance(entry, WebDestinationSettings):
         return WebArchive(web_node_of(entry))
-    return DimseArchive(destination_of(settings, entry), query_node_of(settings, entry))
+    return DimseArchive(dimse_node_of(settings, entry))
 
 
 def web_node_of(entry: WebDestinationSettings) -> WebNode:
@@ -99,22 +99,9 @@ def _file(path: Path | None) -> Path | None:
     return path.expanduser() if path else None
 
 
-def destination_of(settings: Settings, entry: DimseDestinationSettings) -> Destination:
-    """Give a destination as the delivery takes it."""
-    return Destination(
-        name=entry.name,
-        ae_title=entry.ae_title,
-        host=entry.host,
-        port=entry.port,
-        calling_ae_title=settings.node.ae_title,
-        kinds=entry.kinds,
-        timeout_s=entry.timeout_s,
-    )
-
-
-def query_node_of(settings: Settings, entry: DimseDestinationSettings) -> QueryNode:
-    """Give the same node as one that answers queries."""
-    return QueryNode(
+def dimse_node_of(settings: Settings, entry: DimseDestinationSettings) -> DimseNode:
+    """Give a DIMSE destination as the delivery takes it."""
+    return DimseNode(
         name=entry.name,
         ae_title=entry.ae_title,
         host=entry.host,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from screener.deliver.scu import DeliverableObject, InstanceStatus
-    from screener.domain import Destination, PacsStudy, QueryNode, WebNode
+    from screener.domain import DimseNode, PacsStudy, WebNode
 
 
 #: What is asked of a DICOMweb service: transaction, resource, media type, used for.
@@ -77,8 +77,7 @@ class Archive(Protocol):
 class DimseArchive:
     """A destination that is spoken to by DIMSE."""
 
-    destination: Destination
-    node: QueryNode
+    node: DimseNode
 
     @property
     def query_service(self) -> str:
@@ -87,7 +86,7 @@ class DimseArchive:
 
     def store(self, objects: Sequence[DeliverableObject]) -> tuple[InstanceStatus, ...]:
         """Send objects by C-STORE."""
-        return scu.store_objects(self.destination, objects)
+        return scu.store_objects(self.node, objects)
 
     def confirm(self, objects: Sequence[DeliverableObject]) -> frozenset[str]:
         """Ask for each object by C-FIND."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
     from pynetdicom.presentation import PresentationContext
 
-    from screener.domain import Destination, QueryNode
+    from screener.domain import DimseNode
 
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
@@ -43,7 +43,7 @@ _HOPELESS_REJECTIONS = frozenset({(1, 2), (2, 2)})
 
 @contextmanager
 def associated(
-    node: Destination | QueryNode,
+    node: DimseNode,
     contexts: Sequence[PresentationContext],
     *,
     handlers: Sequence[EventHandlerType] = (),
@@ -93,7 +93,7 @@ def associated(
             assoc.release()
 
 
-def describe(node: Destination | QueryNode) -> str:
+def describe(node: DimseNode) -> str:
     """Name a node in an error: title and address, so that a person can find it."""
     return f"{node.ae_title} at {node.host}:{node.port}"
 
@@ -132,7 +132,7 @@ def _shut_down_and_close(wrapped: AssociationSocket) -> None:
     connection.close()
 
 
-def _application_entity(node: Destination | QueryNode) -> AE:
+def _application_entity(node: DimseNode) -> AE:
     ae = AE(node.calling_ae_title)
     ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
@@ -157,7 +157,7 @@ def _is_without_contexts(assoc: Association) -> bool:
 
 
 def _failure(
-    node: Destination | QueryNode, assoc: Association, *, is_connected: bool
+    node: DimseNode, assoc: Association, *, is_connected: bool
 ) -> DestinationUnavailable | DestinationRefused:
     where = describe(node)
     answer = rejection_of(assoc)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pynetdicom.events import Event
 
     from screener.deliver.scu import DeliverableObject
-    from screener.domain import QueryNode
+    from screener.domain import DimseNode
 
 #: SOP Class and its well-known instance (PS3.4 J.3.1, J.3.5).
 STORAGE_COMMITMENT_PUSH = "1.2.840.10008.1.20.1"
@@ -51,7 +51,7 @@ _TRANSACTION_UID = 0x00081195
 
 
 def request_commitment(
-    node: QueryNode,
+    node: DimseNode,
     transaction_uid: str,
     objects: Sequence[DeliverableObject],
     on_event_report: Callable[[Event], tuple[int, None]],
@@ -99,7 +99,7 @@ def request_commitment(
         is_reported.wait(SAME_ASSOCIATION_S)
 
 
-def _judge(node: QueryNode, answer: Dataset) -> None:
+def _judge(node: DimseNode, answer: Dataset) -> None:
     if "Status" not in answer:
         raise DestinationUnavailable(
             f"{node.name}: {describe(node)} did not answer within {node.timeout_s:g} s whether it "

@@ -12,7 +12,7 @@ from screener.deliver.association import IMPLICIT_VR_LITTLE_ENDIAN, associated, 
 from screener.errors import DestinationRefused, DestinationUnavailable
 
 if TYPE_CHECKING:
-    from screener.domain import Destination, QueryNode
+    from screener.domain import DimseNode
 
 #: Verification Service (PS3.4 Annex A).
 _VERIFICATION = "1.2.840.10008.1.1"
@@ -27,7 +27,7 @@ class EchoResult:
     detail: str  #: one sentence: what is wrong and what to look at, or that it answered
 
 
-def echo(node: Destination | QueryNode) -> EchoResult:
+def echo(node: DimseNode) -> EchoResult:
     """Send one C-ECHO; a failure is a result here, not an error."""
     started_s = time.monotonic()
     try:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pynetdicom.association import Association
 
     from screener.deliver.scu import DeliverableObject
-    from screener.domain import QueryNode
+    from screener.domain import DimseNode
 
 #: Study Root Query/Retrieve Information Model, FIND (PS3.4 Table C.6.2.3-1).
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
@@ -43,7 +43,7 @@ _PENDING = frozenset({0xFF00, 0xFF01})
 TRANSIENT = frozenset({0xA700, 0xA701, 0xA702, 0xFE00})
 
 
-def find_studies(node: QueryNode, study_date: date, modality: str = "CT") -> tuple[PacsStudy, ...]:
+def find_studies(node: DimseNode, study_date: date, modality: str = "CT") -> tuple[PacsStudy, ...]:
     """List the studies of one day that have series of `modality`.
 
     A node that does not say which modalities a study has is believed to have matched them.
@@ -71,7 +71,7 @@ def find_studies(node: QueryNode, study_date: date, modality: str = "CT") -> tup
     return tuple(studies.values())
 
 
-def count_instances(node: QueryNode, study_instance_uid: str) -> int | None:
+def count_instances(node: DimseNode, study_instance_uid: str) -> int | None:
     """Ask how many instances a study has; None where the node does not say or know it.
 
     Raises
@@ -93,7 +93,7 @@ def count_instances(node: QueryNode, study_instance_uid: str) -> int | None:
     return counts[0] if counts else None
 
 
-def find_series(node: QueryNode, study_instance_uid: str) -> tuple[tuple[str, str], ...]:
+def find_series(node: DimseNode, study_instance_uid: str) -> tuple[tuple[str, str], ...]:
     """List Series Instance UID and Modality of every series of a study.
 
     Raises
@@ -115,7 +115,7 @@ def find_series(node: QueryNode, study_instance_uid: str) -> tuple[tuple[str, st
         )
 
 
-def confirm_objects(node: QueryNode, objects: Sequence[DeliverableObject]) -> frozenset[str]:
+def confirm_objects(node: DimseNode, objects: Sequence[DeliverableObject]) -> frozenset[str]:
     """Ask for each object by name; gives the SOP Instance UIDs that the node says it holds.
 
     Raises
@@ -141,12 +141,12 @@ def confirm_objects(node: QueryNode, objects: Sequence[DeliverableObject]) -> fr
     return frozenset(confirmed)
 
 
-def _asking(node: QueryNode) -> AbstractContextManager[Association]:
+def _asking(node: DimseNode) -> AbstractContextManager[Association]:
     context = build_context(STUDY_ROOT_FIND, [EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN])
     return associated(node, [context])
 
 
-def _find(node: QueryNode, assoc: Association, question: dict[str, str]) -> Iterator[Dataset]:
+def _find(node: DimseNode, assoc: Association, question: dict[str, str]) -> Iterator[Dataset]:
     """Give the matching answers; an unfinished list is an error, never a short list."""
     if not assoc.accepted_contexts:
         raise DestinationRefused(node.name, f"{describe(node)} answers no study-root C-FIND")

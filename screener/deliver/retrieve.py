@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pynetdicom.events import Event, EventHandlerType
     from pynetdicom.presentation import PresentationContext
 
-    from screener.domain import QueryNode
+    from screener.domain import DimseNode
 
 #: Study Root Query/Retrieve Information Model, MOVE and GET (PS3.4 Table C.6.2.3-1).
 STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
@@ -52,7 +52,7 @@ class StoreReceiver(Protocol):
 
 
 def get_series(
-    node: QueryNode,
+    node: DimseNode,
     study_instance_uid: str,
     series_instance_uids: Sequence[str],
     contexts: Sequence[tuple[str, str]],
@@ -90,7 +90,7 @@ def get_series(
 
 
 def move_series(
-    node: QueryNode,
+    node: DimseNode,
     study_instance_uid: str,
     series_instance_uids: Sequence[str],
     move_ae_title: str,
@@ -116,7 +116,7 @@ def _context(model: str) -> PresentationContext:
     return build_context(model, [EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN])
 
 
-def _check(node: QueryNode, assoc: Association, model: str, service: str) -> None:
+def _check(node: DimseNode, assoc: Association, model: str, service: str) -> None:
     if not assoc.is_established and assoc.accepted_contexts:
         raise DestinationUnavailable(f"{node.name}: {describe(node)} ended the association")
     if model not in {context.abstract_syntax for context in assoc.accepted_contexts}:
@@ -134,7 +134,7 @@ def _series(study_instance_uid: str, series_instance_uid: str) -> Dataset:
 
 
 def _follow(
-    node: QueryNode, answers: Iterable[tuple[Dataset, Dataset | None]], move_ae_title: str = ""
+    node: DimseNode, answers: Iterable[tuple[Dataset, Dataset | None]], move_ae_title: str = ""
 ) -> int:
     """Read answers to the last; gives the number of instances that were sent."""
     for answer, _ in answers:
@@ -153,7 +153,7 @@ def _follow(
 
 
 def _failure(
-    node: QueryNode, answer: Dataset, move_ae_title: str
+    node: DimseNode, answer: Dataset, move_ae_title: str
 ) -> DestinationUnavailable | DestinationRefused:
     status = int(answer.Status)
     where = describe(node)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from pynetdicom.association import Association
 
-    from screener.domain import Destination, ResultKind
+    from screener.domain import DimseNode, ResultKind
 
 #: Stored, with a remark (PS3.4 Table B.2-1): coercion, elements discarded, data set does not
 #: match. 0x0111 is "duplicate SOP Instance" (PS3.7 C.5.7): it holds the instance already.
@@ -83,7 +83,7 @@ class InstanceStatus:
 
 
 def store_objects(
-    destination: Destination, objects: Sequence[DeliverableObject]
+    node: DimseNode, objects: Sequence[DeliverableObject]
 ) -> tuple[InstanceStatus, ...]:
     """Send `objects` in their order over one association.
 
@@ -103,7 +103,7 @@ def store_objects(
     """
     if not any(transfer_syntax_of(one.path) for one in objects):
         return tuple(unreadable(one) for one in objects)
-    with associated(destination, _contexts_for(objects)) as assoc:
+    with associated(node, _contexts_for(objects)) as assoc:
         return _store_in_order(assoc, objects)
 
 

@@ -21,7 +21,7 @@ from screener.deliver.scu import DeliverableObject, Outcome, store_objects
 from screener.demo.node import RunningNode, running_node, settings_text
 from screener.demo.pacs import DemoPacs, StoredFile
 from screener.demo.studies import DemoStudy, make_studies, read_studies
-from screener.domain import Destination, ResultKind
+from screener.domain import DimseNode, ResultKind
 from screener.errors import DemoFailed
 
 if TYPE_CHECKING:
@@ -154,13 +154,12 @@ def _node(work: Path, pacs_port: int) -> Iterator[RunningNode]:
 
 
 def _send(study: DemoStudy, node: RunningNode) -> None:
-    target = Destination(
+    target = DimseNode(
         name="the node",
         ae_title=node.settings.node.ae_title,
         host="127.0.0.1",
         port=node.port,
         calling_ae_title=SENDER_AE_TITLE,
-        kinds=(),
     )
     images = [
         # Kinds matter to results only; an image that is not taken is an error below.

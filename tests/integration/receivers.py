@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pynetdicom import AE, evt
 
 from screener.deliver.scu import DeliverableObject
-from screener.domain import Destination, QueryNode, ResultKind
+from screener.domain import DimseNode, ResultKind
 from screener.receive.part10 import FileMeta, encode_file_meta
 from screener.settings import Settings
 from tests.integration.conftest import PATIENCE_S, free_port
@@ -34,16 +34,10 @@ SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 UUID_TEXT = "896911bf-1143-4c8d-8f04-f3cd1a7f6204"
 
 
-def destination(
+def dimse_node(
     port: int, *, ae_title: str = "TESTPACS", timeout_s: float = PATIENCE_S
-) -> Destination:
-    return Destination("pacs", ae_title, "127.0.0.1", port, "SCREENER", (), timeout_s)
-
-
-def query_node(
-    port: int, *, ae_title: str = "TESTPACS", timeout_s: float = PATIENCE_S
-) -> QueryNode:
-    return QueryNode("pacs", ae_title, "127.0.0.1", port, "SCREENER", timeout_s)
+) -> DimseNode:
+    return DimseNode("pacs", ae_title, "127.0.0.1", port, "SCREENER", timeout_s)
 
 
 def write_object(

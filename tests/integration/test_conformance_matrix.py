@@ -34,7 +34,7 @@ from screener.demo.synthetic_identity import SyntheticIdentity
 from screener.domain import (
     Decision,
     DeliveryState,
-    Destination,
+    DimseNode,
     NotAnalysed,
     NotAnalysedReason,
     PatientClass,
@@ -160,10 +160,8 @@ def test_golden_set_passes_after_a_round_trip(
     """
     files = sorted((golden / "covid-19").rglob("*.dcm"))
     objects = deliverable(files)
-    destination = Destination(
-        "orthanc", orthanc.ae_title, "127.0.0.1", orthanc.dicom_port, "SCREENER", KINDS
-    )
-    statuses = store_objects(destination, objects)
+    node = DimseNode("orthanc", orthanc.ae_title, "127.0.0.1", orthanc.dicom_port, "SCREENER")
+    statuses = store_objects(node, objects)
     skipped = [
         one.path.name
         for one, status in zip(objects, statuses, strict=True)

@@ -22,7 +22,7 @@ from pynetdicom.acse import ACSE
 from screener.deliver.echo import echo
 from screener.deliver.query import confirm_objects, count_instances, find_studies
 from screener.deliver.scu import Outcome, store_objects
-from screener.domain import QueryNode
+from screener.domain import DimseNode
 from screener.errors import DestinationRefused, DestinationUnavailable
 from screener.receive.part10 import FileMeta, encode_file_meta
 from tests.integration.conftest import PATIENCE_S, free_port
@@ -32,8 +32,7 @@ from tests.integration.receivers import (
     STORE_CT,
     VERIFICATION,
     data_set_of,
-    destination,
-    query_node,
+    dimse_node,
     scripted,
     write_object,
 )
@@ -56,7 +55,7 @@ pytestmark = pytest.mark.integration
 def test_objects_arrive_byte_for_byte(pacs: DemoPacs, tmp_path: Path) -> None:
     """What was encoded once is what the destination gets, in order, each with its status."""
     objects = [write_object(tmp_path, 1, REPORT), write_object(tmp_path, 2, SEGMENTATION)]
-    statuses = store_objects(destination(pacs.port), objects)
+    statuses = store_objects(dimse_node(pacs.port), objects)
     assert [one.sop_instance_uid for one in statuses] == [one.sop_instance_uid for one in objects]
     assert {(one.status, one.outcome) for one in statuses} == {(0x0000, Outcome.STORED)}
     arrived = pacs.wait_for(lambda files: len(files) == 2, PATIENCE_S)
@@ -67,7 +66,7 @@ def test_objects_arrive_byte_for_byte(pacs: DemoPacs, tmp_path: Path) -> None:
 
 def test_nothing_to_send_needs_no_association() -> None:
     """No objects, no connection."""
-    assert store_objects(destination(1), []) == ()
+    assert store_objects(dimse_node(1), []) == ()
 
 
 def test_file_that_is_gone_is_said_and_the_others_are_sent(pacs: DemoPacs, tmp_path: Path) -> None:
@@ -76,10 +75,10 @@ def test_file_that_is_gone_is_said_and_the_others_are_sent(pacs: DemoPacs, tmp_p
     objects[0].path.unlink()
     nameless = FileMeta(CT_IMAGE, "", EXPLICIT)
     objects[1].path.write_bytes(encode_file_meta(nameless) + ct_bytes())
-    statuses = store_objects(destination(pacs.port), objects)
+    statuses = store_objects(dimse_node(pacs.port), objects)
     assert [one.outcome for one in statuses] == [Outcome.REFUSED, Outcome.REFUSED, Outcome.STORED]
     assert "Our own file" in statuses[0].comment
-    assert store_objects(destination(1), objects[:1])[0].outcome is Outcome.REFUSED
+    assert store_objects(dimse_node(1), objects[:1])[0].outcome is Outcome.REFUSED
 
 
 def test_only_what_is_needed_is_proposed(tmp_path: Path) -> None:
@@ -93,7 +92,7 @@ def test_only_what_is_needed_is_proposed(tmp_path: Path) -> None:
         )
 
     with scripted(STORE_CT, EVT_REQUESTED=on_requested, EVT_C_STORE=lambda _: 0) as port:
-        store_objects(destination(port), [write_object(tmp_path, 1), write_object(tmp_path, 2)])
+        store_objects(dimse_node(port), [write_object(tmp_path, 1), write_object(tmp_path, 2)])
     assert proposed == [(CT_IMAGE, [EXPLICIT]), (CT_IMAGE, [IMPLICIT])]
 
 
@@ -110,7 +109,7 @@ def test_node_with_implicit_vr_alone_gets_the_same_elements(tmp_path: Path) -> N
     sent = write_object(tmp_path)
     original = pydicom.dcmread(sent.path)
     with scripted((CT_IMAGE, [IMPLICIT]), EVT_C_STORE=on_store) as port:
-        (status,) = store_objects(destination(port), [sent])
+        (status,) = store_objects(dimse_node(port), [sent])
     assert status.outcome is Outcome.STORED
     assert arrived[0].file_meta.TransferSyntaxUID == IMPLICIT
     assert arrived[0].to_json_dict() == original.to_json_dict()
@@ -130,7 +129,7 @@ def test_status_of_each_instance_is_read(tmp_path: Path, code: int, outcome: Out
     answers = iter([0x0000, code, 0x0000])
     objects = [write_object(tmp_path, number) for number in (1, 2, 3)]
     with scripted(STORE_CT, EVT_C_STORE=lambda _: next(answers)) as port:
-        statuses = store_objects(destination(port), objects)
+        statuses = store_objects(dimse_node(port), objects)
     assert [one.outcome for one in statuses] == [Outcome.STORED, outcome, Outcome.STORED]
     assert statuses[1].status == code
     assert f"0x{code:04X}" in statuses[1].comment
@@ -146,7 +145,7 @@ def test_words_of_the_node_reach_the_comment(tmp_path: Path) -> None:
         return answer
 
     with scripted(STORE_CT, EVT_C_STORE=on_store) as port:
-        (status,) = store_objects(destination(port), [write_object(tmp_path)])
+        (status,) = store_objects(dimse_node(port), [write_object(tmp_path)])
     assert "no space left" in status.comment
 
 
@@ -158,7 +157,7 @@ def test_class_that_is_not_accepted_is_skipped(tmp_path: Path) -> None:
         write_object(tmp_path, 3, CT_IMAGE),
     ]
     with scripted(STORE_CT, EVT_C_STORE=lambda _: 0) as port:
-        statuses = store_objects(destination(port), objects)
+        statuses = store_objects(dimse_node(port), objects)
     assert [one.outcome for one in statuses] == [Outcome.SKIPPED, Outcome.SKIPPED, Outcome.STORED]
     assert REPORT in statuses[0].comment
 
@@ -167,7 +166,7 @@ def test_node_that_accepts_no_context_skips_everything(tmp_path: Path) -> None:
     """The association ends at once, yet each object has its answer."""
     objects = [write_object(tmp_path, 1, REPORT), write_object(tmp_path, 2, SEGMENTATION)]
     with scripted((VERIFICATION, [IMPLICIT])) as port:
-        statuses = store_objects(destination(port), objects)
+        statuses = store_objects(dimse_node(port), objects)
     assert [one.outcome for one in statuses] == [Outcome.SKIPPED, Outcome.SKIPPED]
 
 
@@ -189,7 +188,7 @@ def test_connection_that_breaks_leaves_the_rest_for_later(tmp_path: Path, how: s
 
     objects = [write_object(tmp_path, number) for number in (1, 2, 3)]
     with scripted(STORE_CT, EVT_C_STORE=on_store) as port:
-        statuses = store_objects(destination(port), objects)
+        statuses = store_objects(dimse_node(port), objects)
     assert [one.outcome for one in statuses] == [Outcome.STORED, Outcome.RETRY, Outcome.RETRY]
     assert statuses[1].status is None
 
@@ -206,7 +205,7 @@ def test_answer_that_does_not_come_is_retried_within_the_time_limit(tmp_path: Pa
     with scripted(STORE_CT, EVT_C_STORE=on_store) as port:
         try:
             statuses = store_objects(
-                destination(port, timeout_s=0.5),
+                dimse_node(port, timeout_s=0.5),
                 [write_object(tmp_path, number) for number in (1, 2)],
             )
         finally:
@@ -222,7 +221,7 @@ def test_nobody_listening_is_unavailable_and_says_where(tmp_path: Path) -> None:
     """The text names title, host and port, and what to check."""
     port = free_port()
     with pytest.raises(DestinationUnavailable, match=rf"TESTPACS at 127\.0\.0\.1:{port}.*check"):
-        store_objects(destination(port, timeout_s=2), [write_object(tmp_path)])
+        store_objects(dimse_node(port, timeout_s=2), [write_object(tmp_path)])
 
 
 def test_listener_that_is_no_dicom_node_is_unavailable(tmp_path: Path) -> None:
@@ -230,7 +229,7 @@ def test_listener_that_is_no_dicom_node_is_unavailable(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(DestinationUnavailable, match="took the connection"):
-            store_objects(destination(port, timeout_s=0.5), [write_object(tmp_path)])
+            store_objects(dimse_node(port, timeout_s=0.5), [write_object(tmp_path)])
 
 
 def test_wrong_called_ae_title_is_worth_retrying(tmp_path: Path) -> None:
@@ -239,7 +238,7 @@ def test_wrong_called_ae_title_is_worth_retrying(tmp_path: Path) -> None:
         scripted(STORE_CT, ae_title="OTHER") as port,
         pytest.raises(DestinationUnavailable, match="not called 'TESTPACS'"),
     ):
-        store_objects(destination(port), [write_object(tmp_path)])
+        store_objects(dimse_node(port), [write_object(tmp_path)])
 
 
 def test_unknown_calling_ae_title_names_what_to_register(tmp_path: Path) -> None:
@@ -253,7 +252,7 @@ def test_unknown_calling_ae_title_names_what_to_register(tmp_path: Path) -> None
         scripted(STORE_CT, EVT_REQUESTED=on_requested) as port,
         pytest.raises(DestinationUnavailable, match="calling AE title 'SCREENER'"),
     ):
-        store_objects(destination(port), [write_object(tmp_path)])
+        store_objects(dimse_node(port), [write_object(tmp_path)])
 
 
 def test_rejection_that_comes_at_once_is_read_all_the_same(
@@ -275,7 +274,7 @@ def test_rejection_that_comes_at_once_is_read_all_the_same(
         scripted(STORE_CT, ae_title="OTHER") as port,
         pytest.raises(DestinationUnavailable, match="not called 'TESTPACS'"),
     ):
-        store_objects(destination(port), [write_object(tmp_path)])
+        store_objects(dimse_node(port), [write_object(tmp_path)])
 
 
 def test_other_protocol_is_refused_for_good(tmp_path: Path) -> None:
@@ -289,7 +288,7 @@ def test_other_protocol_is_refused_for_good(tmp_path: Path) -> None:
         scripted(STORE_CT, EVT_REQUESTED=on_requested) as port,
         pytest.raises(DestinationRefused, match="version"),
     ):
-        store_objects(destination(port), [write_object(tmp_path)])
+        store_objects(dimse_node(port), [write_object(tmp_path)])
 
 
 # ── Orthanc ──────────────────────────────────────────────────────────────────────────────────
@@ -298,10 +297,9 @@ def test_other_protocol_is_refused_for_good(tmp_path: Path) -> None:
 def test_orthanc_takes_lists_and_confirms(orthanc: OrthancServer, tmp_path: Path) -> None:
     """A real PACS: stored, found by day, counted, confirmed, and there by REST."""
     objects = [write_object(tmp_path, number) for number in (1, 2, 3)]
-    target = destination(orthanc.dicom_port, ae_title=orthanc.ae_title)
-    node = query_node(orthanc.dicom_port, ae_title=orthanc.ae_title)
-    assert echo(target).is_ok
-    statuses = store_objects(target, objects)
+    node = dimse_node(orthanc.dicom_port, ae_title=orthanc.ae_title)
+    assert echo(node).is_ok
+    statuses = store_objects(node, objects)
     assert {one.outcome for one in statuses} == {Outcome.STORED}
     absent = replace(objects[0], sop_instance_uid=f"{SERIES_UID}.77")
     confirmed = confirm_objects(node, [*objects, absent])
@@ -315,7 +313,7 @@ def test_orthanc_takes_lists_and_confirms(orthanc: OrthancServer, tmp_path: Path
 
 def test_host_name_that_does_not_resolve_is_unavailable() -> None:
     """A typo or a name service that is away is tried again; nothing crashes."""
-    nowhere = QueryNode("pacs", "PACS", "no.such.host.invalid", 104, "SCREENER", 5.0)
+    nowhere = DimseNode("pacs", "PACS", "no.such.host.invalid", 104, "SCREENER", 5.0)
 
     result = echo(nowhere)
 

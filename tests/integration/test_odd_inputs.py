@@ -32,7 +32,7 @@ from screener.deliver.scu import DeliverableObject, Outcome, store_objects
 from screener.demo.pixel_encoding import WRITABLE_SYNTAXES, save
 from screener.domain import (
     CompletionReason,
-    Destination,
+    DimseNode,
     ModelIdentity,
     NotAnalysedReason,
     ResultKind,
@@ -110,7 +110,7 @@ class SendAndScreen:
         """Send every file of the source, each in its own transfer syntax."""
         files = sorted(one for one in self.source.rglob("*") if one.is_file())
         node = self._settings.node
-        target = Destination("node", node.ae_title, "127.0.0.1", node.port, "TESTPACS", ())
+        target = DimseNode("node", node.ae_title, "127.0.0.1", node.port, "TESTPACS")
         return [one.outcome for one in store_objects(target, [_as_sent(one) for one in files])]
 
     def screen(self) -> Journey:

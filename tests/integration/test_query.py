@@ -22,8 +22,7 @@ from tests.integration.receivers import (
     STORE_CT,
     STUDY_ROOT_FIND,
     UUID_TEXT,
-    destination,
-    query_node,
+    dimse_node,
     scripted,
     write_object,
 )
@@ -49,7 +48,7 @@ pytestmark = pytest.mark.integration
 def test_studies_of_a_day_are_listed_with_their_size(pacs: DemoPacs, tmp_path: Path) -> None:
     """The day and the modality decide; UUID text for a UID is no obstacle."""
     store_objects(
-        destination(pacs.port),
+        dimse_node(pacs.port),
         [
             write_object(tmp_path, 1),
             write_object(tmp_path, 2),
@@ -58,33 +57,33 @@ def test_studies_of_a_day_are_listed_with_their_size(pacs: DemoPacs, tmp_path: P
             write_object(tmp_path, 5, StudyInstanceUID="1.2.5", Modality="DX"),
         ],
     )
-    studies = find_studies(query_node(pacs.port), date(2026, 1, 2))
+    studies = find_studies(dimse_node(pacs.port), date(2026, 1, 2))
     assert {(one.study_instance_uid, one.n_instances) for one in studies} == {
         (STUDY_UID, 2),
         (UUID_TEXT, 1),
     }
     assert {one.modalities for one in studies} == {("CT",)}
-    assert find_studies(query_node(pacs.port), date(2020, 1, 1)) == ()
+    assert find_studies(dimse_node(pacs.port), date(2020, 1, 1)) == ()
 
 
 def test_size_of_a_study_is_asked(pacs: DemoPacs, tmp_path: Path) -> None:
     """A number where the node knows, None where it does not."""
     store_objects(
-        destination(pacs.port),
+        dimse_node(pacs.port),
         [
             write_object(tmp_path, 1, StudyInstanceUID=UUID_TEXT),
             write_object(tmp_path, 2, StudyInstanceUID=UUID_TEXT),
         ],
     )
-    assert count_instances(query_node(pacs.port), UUID_TEXT) == 2
-    assert count_instances(query_node(pacs.port), "1.2.3") is None
+    assert count_instances(dimse_node(pacs.port), UUID_TEXT) == 2
+    assert count_instances(dimse_node(pacs.port), "1.2.3") is None
 
 
 def test_confirmation_names_what_the_node_holds(pacs: DemoPacs, tmp_path: Path) -> None:
     """Sent is not confirmed: the one that was never sent is not there."""
     objects = [write_object(tmp_path, 1, REPORT), write_object(tmp_path, 2, REPORT)]
-    store_objects(destination(pacs.port), objects[:1])
-    confirmed = confirm_objects(query_node(pacs.port), objects)
+    store_objects(dimse_node(pacs.port), objects[:1])
+    confirmed = confirm_objects(dimse_node(pacs.port), objects)
     assert confirmed == {objects[0].sop_instance_uid}
 
 
@@ -105,8 +104,8 @@ FIND = (STUDY_ROOT_FIND, [IMPLICIT])
 def test_node_that_says_neither_count_nor_modality_is_believed() -> None:
     """Optional attributes may be absent."""
     with scripted(FIND, EVT_C_FIND=find_answers(0xFF00)) as port:
-        (study,) = find_studies(query_node(port), date(2026, 1, 2))
-        assert count_instances(query_node(port), STUDY_UID) is None
+        (study,) = find_studies(dimse_node(port), date(2026, 1, 2))
+        assert count_instances(dimse_node(port), STUDY_UID) is None
     assert (study.n_instances, study.modalities, study.study_date) == (None, (), "")
 
 
@@ -121,7 +120,7 @@ def test_list_that_is_cut_short_is_an_error_not_a_short_list(
         scripted(FIND, EVT_C_FIND=find_answers(0xFF00, code)) as port,
         pytest.raises(error, match=f"0x{code:04X}"),
     ):
-        find_studies(query_node(port), date(2026, 1, 2))
+        find_studies(dimse_node(port), date(2026, 1, 2))
 
 
 def test_node_that_breaks_off_its_list_is_unavailable() -> None:
@@ -134,7 +133,7 @@ def test_node_that_breaks_off_its_list_is_unavailable() -> None:
         event.assoc.abort()
 
     with scripted(FIND, EVT_C_FIND=on_find) as port, pytest.raises(DestinationUnavailable):
-        find_studies(query_node(port, timeout_s=5), date(2026, 1, 2))
+        find_studies(dimse_node(port, timeout_s=5), date(2026, 1, 2))
 
 
 def test_node_without_query_service_is_refused() -> None:
@@ -143,7 +142,7 @@ def test_node_without_query_service_is_refused() -> None:
         scripted(STORE_CT) as port,
         pytest.raises(DestinationRefused, match="no study-root C-FIND"),
     ):
-        find_studies(query_node(port), date(2026, 1, 2))
+        find_studies(dimse_node(port), date(2026, 1, 2))
 
 
 # ── echo ─────────────────────────────────────────────────────────────────────────────────────
@@ -151,14 +150,14 @@ def test_node_without_query_service_is_refused() -> None:
 
 def test_echo_of_a_node_that_hears_us(pacs: DemoPacs) -> None:
     """Yes, with the time it took."""
-    result = echo(destination(pacs.port))
+    result = echo(dimse_node(pacs.port))
     assert result.is_ok
     assert 0 < result.seconds < PATIENCE_S
 
 
 def test_echo_that_fails_says_what_to_check() -> None:
     """No exception: the answer is the finding."""
-    result = echo(destination(free_port(), timeout_s=2))
+    result = echo(dimse_node(free_port(), timeout_s=2))
     assert not result.is_ok
     assert "check host and port" in result.detail
 
@@ -166,6 +165,6 @@ def test_echo_that_fails_says_what_to_check() -> None:
 def test_echo_of_a_node_without_the_service() -> None:
     """A node may store and not echo."""
     with scripted(STORE_CT) as port:
-        result = echo(query_node(port))
+        result = echo(dimse_node(port))
     assert not result.is_ok
     assert "does not accept C-ECHO" in result.detail

@@ -18,7 +18,7 @@ import pytest
 from pynetdicom import AE
 
 from screener.deliver.scu import DeliverableObject, Outcome, store_objects
-from screener.domain import Destination, ResultKind
+from screener.domain import DimseNode, ResultKind
 from screener.errors import DatabaseUnavailable
 from screener.receive.arrival import RefusalNotice
 from screener.receive.part10 import FileMeta, encode_file_meta
@@ -282,7 +282,7 @@ def test_real_series_with_one_empty_uid_keeps_every_slice(
         meta = FileMeta(CT_IMAGE, shared, "1.2.840.10008.1.2.4.70")
         copy.write_bytes(encode_file_meta(meta) + content[start:])
         objects.append(DeliverableObject(ResultKind.OVERLAY, CT_IMAGE, shared, copy))
-    target = Destination("node", "SCREENER", "127.0.0.1", node.port, "CT1", (), PATIENCE_S)
+    target = DimseNode("node", "SCREENER", "127.0.0.1", node.port, "CT1", PATIENCE_S)
     statuses = store_objects(target, objects)
     assert {one.outcome for one in statuses} == {Outcome.STORED}
     assert len({received.instance.path for received in node.registered}) == 133

@@ -35,7 +35,7 @@ from tests.integration.receivers import (
     SYNTAXES,
     call,
     data_set_of,
-    destination,
+    dimse_node,
     scripted,
     settings_for,
     write_object,
@@ -53,7 +53,7 @@ def fill(orthanc: OrthancServer, folder: Path) -> list[bytes]:
     """Store three slices and a report in Orthanc; give the encoded slices."""
     slices = [write_object(folder, number) for number in (1, 2, 3)]
     report = write_object(folder, 4, REPORT, Modality="SR", SeriesInstanceUID=f"{STUDY_UID}.77")
-    node = destination(orthanc.dicom_port, ae_title=orthanc.ae_title)
+    node = dimse_node(orthanc.dicom_port, ae_title=orthanc.ae_title)
     statuses = store_objects(node, [*slices, report])
     assert {one.status for one in statuses} == {0x0000}
     return [data_set_of(one.path) for one in slices]
