@@ -42,7 +42,7 @@ from screener.report.planes import (
     render_slice,
 )
 from screener.report.verdict import verdict_of
-from screener.report.wording import SHORT_DISCLAIMER, percent, say_candidates
+from screener.report.wording import INCOMPLETE, SHORT_DISCLAIMER, percent, say_candidates
 
 if TYPE_CHECKING:
     from screener.domain import Preview, Screening, Volume
@@ -111,7 +111,10 @@ def _draw_head(draw: ImageDraw.ImageDraw, screening: Screening) -> None:
     draw.text((MARGIN, 28), verdict.title, font=face(44), fill=verdict.colour)
     top = 92
     width = (SIDE_LEFT if isinstance(screening.outcome, Decision) else WIDTH) - 2 * MARGIN
-    for line, size, colour in zip(verdict.lines, (20, 18), (INK, MUTED), strict=True):
+    lines = list(zip(verdict.lines, (20, 18), (INK, MUTED), strict=True))
+    if screening.run.shortfall is not None:
+        lines.insert(0, (f"{INCOMPLETE}.", 20, WARNING))
+    for line, size, colour in lines:
         for row in wrap_text(draw, line, size, width):
             draw.text((MARGIN, top), row, font=face(size), fill=colour)
             top += round(1.3 * size)
@@ -250,9 +253,11 @@ def _spread(rows: list[int], span: tuple[int, int]) -> list[int]:
 def _draw_facts(
     draw: ImageDraw.ImageDraw, screening: Screening, corner: tuple[int, int], width: int
 ) -> None:
-    """List volumes, models and what is wrong with the source, as far as there is room."""
+    """List what is missing, the lungs, the models and the defects, as far as there is room."""
     left, top = corner
     facts: list[tuple[str, Colour]] = []
+    if screening.run.shortfall is not None:
+        facts.append((f"Incomplete: {screening.run.shortfall}", WARNING))
     if screening.lungs is not None and isinstance(screening.outcome, Decision):
         volumes = screening.lungs.right_volume_ml, screening.lungs.left_volume_ml
         facts.append((f"Lungs: right {volumes[0]:.0f} ml, left {volumes[1]:.0f} ml", INK))

@@ -35,6 +35,7 @@ from screener.report.planes import (
 from screener.report.verdict import verdict_of
 from screener.report.wording import (
     DISCLAIMER,
+    INCOMPLETE,
     SHORT_DISCLAIMER,
     percent,
     say_candidates,
@@ -156,6 +157,8 @@ def _draw_head(pen: _Pen, screening: Screening) -> None:
     _write(pen.canvas, (MARGIN + 14, pen.y), verdict.title, 18, INK, is_bold=True)
     pen.y -= 22
     pen.write(SHORT_DISCLAIMER, 9.5, WARNING, is_bold=True)
+    if screening.run.shortfall is not None:
+        pen.write(f"{INCOMPLETE}.", 9.5, WARNING, is_bold=True)
     pen.y -= 3
     pen.write(say_outcome(screening), 9.5)
     pen.y -= 5
@@ -299,6 +302,8 @@ def _draw_strip(
 def _draw_facts(pen: _Pen, screening: Screening) -> None:
     """List what else there is to say, as far as there is room."""
     facts: list[tuple[str, Colour]] = []
+    if screening.run.shortfall is not None:
+        facts.append((f"Incomplete: {screening.run.shortfall}.", WARNING))
     if screening.lungs is not None and isinstance(screening.outcome, Decision):
         volumes = screening.lungs.right_volume_ml, screening.lungs.left_volume_ml
         facts.append((f"Lungs: right {volumes[0]:.0f} ml, left {volumes[1]:.0f} ml.", INK))

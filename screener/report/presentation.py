@@ -24,7 +24,7 @@ from screener.report.lesions import Extent, lesions_of
 from screener.report.palette import CLASS_COLOURS, CLASS_LABELS, LUNG_COLOURS
 from screener.report.planes import LUNG_WINDOW_HU
 from screener.report.verdict import verdict_of
-from screener.report.wording import SHORT_DISCLAIMER, percent
+from screener.report.wording import INCOMPLETE, SHORT_DISCLAIMER, percent
 
 if TYPE_CHECKING:
     from highdicom import SOPClass
@@ -243,7 +243,8 @@ def _say(screening: Screening, slice_index: int) -> str:
         if one
         else "This slice: not affected"
     )
-    return f"{verdict_of(screening).title}\r\n{finding}\r\n{SHORT_DISCLAIMER}"
+    incomplete = [INCOMPLETE] if screening.run.shortfall is not None else []
+    return "\r\n".join([verdict_of(screening).title, finding, *incomplete, SHORT_DISCLAIMER])
 
 
 def _layers(screening: Screening, annotations: Any) -> list[Dataset]:

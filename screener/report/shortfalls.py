@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from screener.domain import Decision, DefectCode, ResultKind
 from screener.report.seg import why_no_segmentation
+from screener.report.wording import INCOMPLETE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,8 +43,7 @@ def _find(screening: Screening, options: ReportOptions) -> Iterator[Shortfall]:
     if missing is not None:
         yield Shortfall(
             "study incomplete",
-            "The study was not complete when it was screened, so a finding may be missing: "
-            f"{missing.rstrip('.')}.",
+            f"{INCOMPLETE}: {missing.rstrip('.')}.",
         )
     if not isinstance(screening.outcome, Decision):
         return

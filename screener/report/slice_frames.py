@@ -93,7 +93,10 @@ def _draw_frame(
     verdict = verdict_of(screening)
     draw.rectangle((0, 0, FRAME[0], 6), fill=verdict.colour)
     draw.text((MARGIN, 36), verdict.title, font=face(28), fill=verdict.colour, anchor="lm")
-    draw.text((FRAME[0] - MARGIN, 38), words, font=face(18), fill=MUTED, anchor="rm")
+    colour = MUTED
+    if screening.run.shortfall is not None:
+        words, colour = f"study incomplete, {words}", WARNING
+    draw.text((FRAME[0] - MARGIN, 38), words, font=face(18), fill=colour, anchor="rm")
     _draw_slice(frame, draw, screening, volume, slice_index)
     _draw_slice_words(draw, screening, volume, slice_index)
     _draw_place(frame, draw, screening, slice_index, projection)

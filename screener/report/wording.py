@@ -21,6 +21,9 @@ DISCLAIMER: Final = (
 #: Short form, for pictures.
 SHORT_DISCLAIMER: Final = "AI result, unverified, not for diagnosis"
 
+#: Stands in every report and picture of a study that came incomplete.
+INCOMPLETE: Final = "The study was not complete when it was screened, so a finding may be missing"
+
 #: What people call each answer: an imaging pattern, never a proven disease.
 CLASS_NAMES: Final[dict[PatientClass, str]] = {
     PatientClass.NORMAL: "no pattern of COVID-19 or pneumonia",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,9 @@ from pydicom import dcmread
 
 from screener.domain import NotAnalysedReason, PatientClass, ResultKind
 from screener.report import ReportOptions, build_results
-from screener.report.palette import CLASS_COLOURS, LUNG_COLOURS
+from screener.report.palette import CLASS_COLOURS, LUNG_COLOURS, WARNING
 from screener.report.slice_frames import FRAME, MOST_SLICES, list_frame_slices, render_frames
-from tests.report_factories import make_refusal, make_screening, write_study
+from tests.report_factories import make_refusal, make_screening, run_identity, write_study
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,6 +62,19 @@ def test_frames_show_lungs_and_whether_the_slice_is_affected(study: SpooledStudy
     assert frame.shape == (FRAME[1], FRAME[0], 3)
     for colour in (*LUNG_COLOURS.values(), CLASS_COLOURS[PatientClass.COVID_19]):
         assert (frame == np.array(colour, np.uint8)).all(axis=-1).sum() > 500
+
+
+def test_every_frame_of_incomplete_study_says_so(study: SpooledStudy) -> None:
+    """In the head of the page and of each slice, since any frame may be looked at alone."""
+    complete = make_screening(study)
+    run = run_identity(study, shortfall="10 instances in 1 series, 20 expected")
+    for before, after in zip(
+        render_frames(complete, 3), render_frames(replace(complete, run=run), 3), strict=True
+    ):
+        heads = [np.asarray(frame, int)[:120] for frame in (before, after)]
+        marked = [int((np.abs(head - WARNING).max(axis=2) <= 20).sum()) for head in heads]
+        assert marked[0] == 0
+        assert marked[1] > 200
 
 
 def test_frames_of_normal_study_are_not_marked_as_affected(study: SpooledStudy) -> None:

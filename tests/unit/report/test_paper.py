@@ -15,9 +15,10 @@ from screener.domain import DefectCode, PatientClass, ResultKind, SourceDefect
 from screener.report import ReportOptions, build_results
 from screener.report.palette import CLASS_COLOURS
 from screener.report.paper import IDENTITY, render_paper
-from tests.report_factories import make_refusal, make_screening, write_study
+from tests.report_factories import make_refusal, make_screening, run_identity, write_study
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from pydicom import Dataset
@@ -76,6 +77,18 @@ def test_sheet_of_refused_study_says_why(study: SpooledStudy, written: list[str]
     assert "NOT ANALYSED, because localizer only" in text
     assert "This is not a normal result" in text
     assert "Certainty" not in text
+
+
+@pytest.mark.parametrize("make", [make_screening, make_refusal])
+def test_sheet_of_incomplete_study_says_so(
+    study: SpooledStudy, written: list[str], make: Callable[..., Screening]
+) -> None:
+    """Below the answer, and with the numbers among the facts."""
+    run = run_identity(study, shortfall="10 instances in 1 series, 20 expected")
+    render_paper(replace(make(study), run=run))
+    text = " ".join(written)
+    assert "The study was not complete when it was screened, so a finding may be missing." in text
+    assert "Incomplete: 10 instances in 1 series, 20 expected." in text
 
 
 def test_answer_has_its_colour(study: SpooledStudy, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from screener.domain import LEFT_LUNG, RIGHT_LUNG, NotAnalysedReason, PatientCla
 from screener.report import ReportOptions, build_results
 from screener.report.palette import CLASS_COLOURS, LUNG_COLOURS
 from tests.presentation_picture import show
-from tests.report_factories import make_refusal, make_screening, write_study
+from tests.report_factories import make_refusal, make_screening, run_identity, write_study
 from tests.sr_reader import values
 
 if TYPE_CHECKING:
@@ -64,6 +65,14 @@ def test_words_say_verdict_finding_and_disclaimer(study: SpooledStudy) -> None:
         for share in (70, 70, 71)
     ]
     assert all("not for diagnosis" in text.split("\r\n")[2] for text in texts)
+
+
+def test_words_of_incomplete_study_say_so(study: SpooledStudy) -> None:
+    """A finding may be missing from each slice, or from one that did not come."""
+    run = run_identity(study, shortfall="10 instances in 1 series, 20 expected")
+    state = state_of(replace(make_screening(study), run=run), study)
+    for one in annotations(state, "RESULT"):
+        assert "study was not complete" in one.TextObjectSequence[0].UnformattedTextValue
 
 
 def test_images_are_shown_in_the_lung_window(study: SpooledStudy) -> None:
