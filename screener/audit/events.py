@@ -88,6 +88,7 @@ class EventKind(StrEnum):
     CHAIN_BROKEN = "chain_broken"  #: 110113 Security Alert
     ALERT_RAISED = "alert_raised"  #: 110113 Security Alert
     ALERT_RESOLVED = "alert_resolved"  #: 110113 Security Alert
+    CLOCK_WENT_BACK = "clock_went_back"  #: 110113 Security Alert
     INSTANCES_PURGED = "instances_purged"  #: 110105 DICOM Study Deleted
     RESULTS_PURGED = "results_purged"  #: 110105 DICOM Study Deleted
 
@@ -185,6 +186,7 @@ PAYLOAD_KEYS: Mapping[EventKind, frozenset[str]] = {
     EventKind.CHAIN_BROKEN: frozenset({"n_events", "n_checkpoints", "findings"}),
     EventKind.ALERT_RAISED: frozenset({"alert", "subject", "detail"}),
     EventKind.ALERT_RESOLVED: frozenset({"alert", "subject", "seconds"}),
+    EventKind.CLOCK_WENT_BACK: frozenset({"seconds", "n_rows"}),
     EventKind.INSTANCES_PURGED: frozenset({"rule", "n_instances", "n_bytes"}),
     EventKind.RESULTS_PURGED: frozenset({"rule", "n_objects", "n_bytes"}),
     # The fields of a fact are its allow-list: facts are defined, and reviewed, in `screener.facts`.

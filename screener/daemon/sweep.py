@@ -24,19 +24,23 @@ from screener.audit.delivery_sweep import (
 )
 from screener.audit.ledger import OpenStudy, complete_study, open_studies
 from screener.audit.runs import mark_rung, unrung_runs
+from screener.audit.waits import LongestWaits, mend_waits, spare_overdue_leases
 from screener.daemon.site import Site, utc_now
+from screener.deliver.web_errors import LONGEST_RETRY_AFTER_S
+from screener.destinations import DimseDestinationSettings
 from screener.errors import WrongUse
 from screener.logs import get_log
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from screener.settings import CompletionSettings
+    from screener.settings import CompletionSettings, Settings
 
 
 def sweep(site: Site) -> None:
     """Do one round: complete studies, end dead claims, ring for what waits."""
     now = utc_now()
+    _mend_waits(site, now)
     for study in open_studies(site.database):
         _complete(site, study, _arrivals(study), now)
     _end_silent_claims(site, now)
@@ -113,6 +117,30 @@ def _arrivals(study: OpenStudy, *, is_forced: bool = False) -> StudyArrivals:
         ),
         n_expected_instances=study.expected_n_instances,
         is_forced=is_forced,
+    )
+
+
+def _mend_waits(site: Site, now: datetime) -> None:
+    longest = _longest_waits(site.settings)
+    if back_s := mend_waits(site.database, longest, now):
+        get_log().error("clock_went_back", seconds=round(back_s))
+    if n_spared := spare_overdue_leases(site.database, longest, now):
+        get_log().warning("leases_spared", count=n_spared)
+
+
+def _longest_waits(settings: Settings) -> LongestWaits:
+    workers, delivery = settings.workers, settings.delivery
+    asked = [
+        one.commitment_timeout_s
+        if isinstance(one, DimseDestinationSettings)
+        else LONGEST_RETRY_AFTER_S
+        for one in settings.destinations
+    ]
+    return LongestWaits(
+        run_lease_s=workers.lease_s,
+        run_retry_s=max(workers.first_retry_s, workers.retry_cap_s),
+        delivery_lease_s=delivery.lease_s,
+        delivery_retry_s=max(delivery.first_retry_s, delivery.retry_cap_s, *asked),
     )
 
 

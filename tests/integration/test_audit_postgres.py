@@ -56,6 +56,7 @@ from tests.unit.audit.test_purging import (  # noqa: F401
     test_quarantined_and_own_results_have_their_own_days,
 )
 from tests.unit.audit.test_runs import *  # noqa: F403
+from tests.unit.audit.test_waits import *  # noqa: F403
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,8 @@ import pytest
 from sqlalchemy import select
 
 from screener.audit.accounting import accounting
-from screener.audit.ledger import expect_instances, register_instance
+from screener.audit.events import EventKind
+from screener.audit.ledger import expect_instances, open_studies, register_instance
 from screener.audit.queries import StudyStatus, study_status
 from screener.audit.tables import Event
 from screener.daemon.reprocess import complete_now
@@ -216,3 +217,13 @@ def test_one_series_uid_in_two_studies_stays_two_series(site: Site) -> None:
     sweep(site)
     assert [swept(site, uid).n_instances for uid in (STUDY, OTHER)] == [2, 1]
     assert accounting(site.database, utc_now()).is_balanced
+
+
+def test_sweep_after_the_clock_went_back(site: Site) -> None:
+    """What came while the clock was a day ahead waits from now on, and the trail tells of it."""
+    receive(site, 1, ago_s=-86_400)
+    sweep(site)
+    (study,) = open_studies(site.database)
+    assert study.last_arrival_at <= utc_now()
+    with site.database.session() as session:
+        assert EventKind.CLOCK_WENT_BACK in session.scalars(select(Event.kind)).all()
