@@ -11,8 +11,9 @@ import os
 import re
 import subprocess
 import tomllib
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 
@@ -24,6 +25,8 @@ from tests import reference_pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pydantic import BaseModel
 
 PROJECT = Path(__file__).resolve().parents[1]
 DOCS = PROJECT / "docs"
@@ -65,6 +68,43 @@ def test_example_settings_say_why_for_every_key_and_table() -> None:
     silent = [key.path for key in reference_pages.example_keys() if not key.why]
     silent += [name for name, why in reference_pages.example_tables().items() if not why]
     assert silent == []
+
+
+def test_example_settings_name_every_choice() -> None:
+    """Where a key takes one of a few words, its comment, or its value, has each of them.
+
+    The comment of a second destination may say "as above".
+    """
+    said: dict[str, str] = {}
+    for key in reference_pages.example_keys():
+        said[key.path] = f"{said.get(key.path, '')} {key.why} {key.value}"
+    unnamed = [
+        (path, choice)
+        for path, choices in settings_choices()
+        for choice in choices
+        if not re.search(rf"\b{re.escape(choice)}\b", said[path])
+    ]
+    assert unnamed == []
+
+
+def settings_choices(
+    model: type[BaseModel] = Settings, prefix: str = ""
+) -> Iterator[tuple[str, list[str]]]:
+    """Give each key that takes one of a few words, and the words."""
+    for name, field in model.model_fields.items():
+        for inner in reference_pages.inner_models(field.annotation):
+            yield from settings_choices(inner, f"{prefix}{name}.")
+        if choices := words_of(field.annotation):
+            yield f"{prefix}{name}", choices
+
+
+def words_of(annotation: object) -> list[str]:
+    """Give the words that a type allows: members of its enumerations, and its literals."""
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        return [member.value for member in annotation]
+    if isinstance(annotation, str):
+        return [annotation]
+    return [word for part in get_args(annotation) for word in words_of(part)]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
