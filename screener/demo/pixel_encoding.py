@@ -14,6 +14,7 @@ from pydicom.config import IGNORE
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import UID
 
 from screener.receive.part10 import FileMeta, encode_file_meta
@@ -41,7 +42,6 @@ _UNKNOWN_UID = "2.25.0"
 #: GDCM is shown pixels of this class and none of the header.
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _PIXEL_KEYWORDS = (
-    "NumberOfFrames",
     "SamplesPerPixel",
     "PhotometricInterpretation",
     "Rows",
@@ -50,7 +50,6 @@ _PIXEL_KEYWORDS = (
     "BitsStored",
     "HighBit",
     "PixelRepresentation",
-    "PixelData",
 )
 #: Every transfer syntax `save` writes; all are lossless.
 WRITABLE_SYNTAXES = (
@@ -127,12 +126,13 @@ def save(ds: Dataset, path: Path, transfer_syntax_uid: str) -> None:
         ds.save_as(file, implicit_vr=is_implicit, little_endian=True, enforce_file_format=False)
 
 
-def _plain_file(ds: Dataset) -> bytes:
-    """Encode only what GDCM needs to find the pixels."""
+def _plain_file(ds: Dataset, frame: bytes) -> bytes:
+    """Encode only what GDCM needs to find the pixels of one frame."""
     pixels = Dataset()
     for keyword in _PIXEL_KEYWORDS:
-        if keyword in ds:
-            pixels[keyword] = ds[keyword]
+        pixels[keyword] = ds[keyword]
+    pixels.PixelData = frame
+    pixels["PixelData"].VR = "OW"
     pixels.SOPClassUID = _SECONDARY_CAPTURE
     pixels.SOPInstanceUID = _UNKNOWN_UID
     pixels.file_meta = FileMetaDataset()
@@ -143,26 +143,39 @@ def _plain_file(ds: Dataset) -> bytes:
 
 
 def _compress_by_gdcm(ds: Dataset, transfer_syntax_uid: str) -> None:
-    """Take only the encoded pixels from GDCM, in place; the header stays ours."""
+    """Take only the encoded pixels from GDCM, in place; the header stays ours.
+
+    Frame by frame, since GDCM writes no signed pixels in several frames of a secondary capture.
+    """
+    n_frames = int(ds.get("NumberOfFrames", 1))
+    stored, frame_bytes = ds.PixelData, len(ds.PixelData) // n_frames
     with tempfile.TemporaryDirectory() as folder:
-        plain, encoded = Path(folder, "plain.dcm"), Path(folder, "encoded.dcm")
-        plain.write_bytes(_plain_file(ds))
-        reader = gdcm.ImageReader()
-        reader.SetFileName(str(plain))
-        change = gdcm.ImageChangeTransferSyntax()
-        change.SetTransferSyntax(gdcm.TransferSyntax(_BY_GDCM[transfer_syntax_uid]))
-        if not reader.Read():
-            raise ValueError("GDCM cannot read these pixels.")
-        change.SetInput(reader.GetImage())
-        if not change.Change():
-            raise ValueError(f"GDCM cannot encode these pixels as {transfer_syntax_uid}.")
-        writer = gdcm.ImageWriter()
-        writer.SetFileName(str(encoded))
-        writer.SetFile(reader.GetFile())
-        writer.SetImage(change.GetOutput())
-        if not writer.Write():
-            raise ValueError(f"GDCM cannot write these pixels as {transfer_syntax_uid}.")
-        ds.PixelData = dcmread(encoded).PixelData
+        frames = [
+            _encode_frame(ds, stored[start : start + frame_bytes], transfer_syntax_uid, folder)
+            for start in range(0, n_frames * frame_bytes, frame_bytes)
+        ]
+    ds.PixelData = encapsulate(frames)
     ds["PixelData"].VR = "OB"
     ds["PixelData"].is_undefined_length = True
     ds.file_meta.TransferSyntaxUID = UID(transfer_syntax_uid)
+
+
+def _encode_frame(ds: Dataset, frame: bytes, transfer_syntax_uid: str, folder: str) -> bytes:
+    plain, encoded = Path(folder, "plain.dcm"), Path(folder, "encoded.dcm")
+    plain.write_bytes(_plain_file(ds, frame))
+    reader = gdcm.ImageReader()
+    reader.SetFileName(str(plain))
+    change = gdcm.ImageChangeTransferSyntax()
+    change.SetTransferSyntax(gdcm.TransferSyntax(_BY_GDCM[transfer_syntax_uid]))
+    if not reader.Read():
+        raise ValueError("GDCM cannot read these pixels.")
+    change.SetInput(reader.GetImage())
+    if not change.Change():
+        raise ValueError(f"GDCM cannot encode these pixels as {transfer_syntax_uid}.")
+    writer = gdcm.ImageWriter()
+    writer.SetFileName(str(encoded))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    if not writer.Write():
+        raise ValueError(f"GDCM cannot write these pixels as {transfer_syntax_uid}.")
+    return next(generate_frames(dcmread(encoded).PixelData, number_of_frames=1))
