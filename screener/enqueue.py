@@ -24,6 +24,14 @@ NIGHTLY_AUDIT = "screener.nightly_audit"
 WATCH = "screener.watch"
 EXPORT = "screener.export_trail"
 PURGE = "screener.purge"
+#: Every task, with the number of ids that its message carries.
+IDS_OF_TASK = {
+    SCREEN_RUN: 1,
+    DELIVER_RESULTS: 1,
+    **dict.fromkeys(
+        (CONFIRM_SENT, SEAL, SWEEP, ASK_SOURCES, NIGHTLY_AUDIT, WATCH, EXPORT, PURGE), 0
+    ),
+}
 
 #: How long a look at the broker may take, in seconds.
 BROKER_TIMEOUT_S = 3

@@ -166,6 +166,26 @@ def keep_texts_out() -> None:
     warnings.showwarning = on_warning
 
 
+class TextlessHandler(logging.Handler):
+    """Tells that a library has said something, and where; not what: it may repeat a message.
+
+    What a library formats itself comes with its pattern, which is a sentence of its source.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line of ours."""
+        pattern = record.msg if record.args and isinstance(record.msg, str) else ""
+        error = record.exc_info[0] if record.exc_info else None
+        get_log().log(
+            record.levelno,
+            "library_said",
+            logger=record.name,
+            reason=pattern.strip().partition("\n")[0],
+            error=error.__name__ if error else "",
+            detail=f"{record.filename}:{record.lineno}",
+        )
+
+
 def _tell(event: str, error: BaseException) -> None:
     get_log().error(event, error=type(error).__name__, detail=where_raised(error))
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import time
 
 from celery.schedules import crontab
+from celery.signals import setup_logging
 
 from screener.daemon.asking import ASK_EVERY_S
 from screener.daemon.purging import PURGE_EVERY_S
+from screener.daemon.site_logs import set_up_site_logs
 from screener.daemon.watching import COUNT_EVERY_S
 from screener.enqueue import (
     ASK_SOURCES,
@@ -22,7 +25,9 @@ from screener.enqueue import (
     WATCH,
     make_celery_app,
 )
+from screener.logs import TextlessHandler, keep_texts_out
 from screener.settings import Settings, load_settings
+from workers.transport import TRANSPORT
 
 #: A message that waited this many periods is dropped: the next one does its work.
 PERIODS_UNTIL_STALE = 5
@@ -60,7 +65,20 @@ def _every(
     }
 
 
+@setup_logging.connect  # type: ignore[untyped-decorator]
+def _set_up_logs(**_: object) -> None:
+    """Let Celery write through our log: its own prints bodies of messages and texts of errors."""
+    set_up_site_logs(settings)
+    keep_texts_out()
+    for library in ("celery", "kombu", "billiard", "py.warnings"):
+        logger = logging.getLogger(library)
+        logger.handlers = [TextlessHandler(logging.WARNING)]
+        logger.propagate = False
+
+
 settings = load_settings()
 app = make_celery_app(settings)
 app.conf.beat_schedule = beat_schedule(settings)
 app.conf.imports = ("workers.tasks",)
+if settings.broker.url.startswith(("redis", "unix")):
+    app.conf.broker_transport = TRANSPORT

@@ -16,6 +16,7 @@ import structlog
 from screener.logs import (
     ALLOWED_KEYS,
     MAX_VALUE_LENGTH,
+    TextlessHandler,
     get_log,
     hashed_uid,
     keep_texts_out,
@@ -206,3 +207,19 @@ def test_interpreter_tells_no_text(
     assert [one["event"] for one in events] == ["thread_crashed", "library_warned"]
     assert events[0]["error"] == "ValueError"
     assert "crash" in events[0]["detail"]
+
+
+def test_library_is_quoted_by_its_pattern_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a library says of a value or an error stays out; that it spoke, and where, does not."""
+    set_up_logs(LogSettings(format="json"))
+    library = logging.getLogger("some.library")
+    library.handlers, library.propagate = [TextlessHandler()], False
+    try:
+        int("DOE^JOHN")
+    except ValueError:
+        library.exception("cannot read %s:\nwhole body", "DOE^JOHN")
+    library.warning("DOE^JOHN came")
+    first, second = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert (first["reason"], first["error"]) == ("cannot read %s:", "ValueError")
+    assert first["logger"] == second["logger"] == "some.library"
+    assert "DOE" not in f"{first}{second}"
