@@ -32,12 +32,20 @@ class PreparedImages:
 
     ``images`` is ``(n, 1, rows, columns)``, grey values: uint8 for pictures, float16 for windowed
     HU. ``targets`` are labels ``(n,)`` or masks of the shape of the images, uint8. ``indices`` lead
-    back into the data set.
+    back into the data set. All three are of one length; a GPU that is asked for a target beyond
+    the end says so only later, at some other line.
     """
 
     images: Tensor
     targets: Tensor
     indices: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        n_images, n_targets, n = len(self.images), len(self.targets), len(self.indices)
+        if not n_images == n_targets == n:
+            raise TrainingFailed(
+                f"{n_images} images, {n_targets} targets, {n} indices: one each is needed"
+            )
 
     def __len__(self) -> int:
         return len(self.indices)

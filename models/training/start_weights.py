@@ -7,6 +7,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from models.errors import TrainingFailed
+from models.training.graphs import WHITE
 from models.training.tensor_files import read_tensors
 from models.training.tflite_weights import load_tflite
 
@@ -32,8 +33,9 @@ def load_weights(network: nn.Module, file: str) -> Triple | None:
         raise TrainingFailed(f"weights {file} do not exist; correct network.weights")
     if path.suffix == ".tflite":
         return load_tflite(network, path)
-    load_tensors(network, _named_tensors(path), path)
-    return None
+    tensors = _named_tensors(path)
+    load_tensors(network, tensors, path)
+    return _normalisation(tensors)
 
 
 def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -51,11 +53,24 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) 
     network.load_state_dict(fitting, strict=False)
 
 
+def _normalisation(tensors: Mapping[str, Tensor]) -> Triple | None:
+    """Give mean and deviation of a training of ours, which lie beside its weights."""
+    if "mean" not in tensors or "deviation" not in tensors:
+        return None
+    mean, deviation = ((tensors[name].flatten() / WHITE).tolist() for name in ("mean", "deviation"))
+    return tuple(mean), tuple(deviation)
+
+
 def _named_tensors(path: Path) -> Mapping[str, Tensor]:
-    """Read named tensors; nothing in the file is executed."""
+    """Read named tensors; nothing in the file is executed.
+
+    A file of a training (``best.pt``) holds a network behind its normalisation, `GreyNetwork`.
+    """
     if path.suffix in {".pt", ".pth"}:
         loaded = read_tensors(path, "cpu", mend="choose another file")
-        return dict(loaded.get("network", loaded))
+        if "network" not in loaded:
+            return dict(loaded)
+        return {name.removeprefix("network."): one for name, one in loaded["network"].items()}
     if path.suffix != ".safetensors":
         raise TrainingFailed(f"{path}: use a .tflite, .safetensors or .pt file")
     try:

@@ -121,6 +121,18 @@ def test_weights_of_a_file_are_loaded_and_another_head_is_kept(tmp_path: Path) -
     assert built.network.head.weight.shape == (2, 64)
 
 
+def test_weights_of_a_training_are_loaded_with_their_normalisation(tmp_path: Path) -> None:
+    """What one recipe left in best.pt starts another, behind the same normalisation."""
+    source = GreyNetwork(SeparableCnn(3, 3), (0.25,) * 3, (0.5,) * 3)
+    torch.save({"network": source.state_dict(), "epoch": 0}, tmp_path / "best.pt")
+    changes = [f"network.weights={tmp_path / 'best.pt'}", "preprocessing.normalisation=weights"]
+    built = build_network(read_recipe("ct-slices-custom-cnn", changes))
+    assert isinstance(built.network, SeparableCnn)
+    assert torch.equal(source.network.stem[0].weight, built.network.stem[0].weight)
+    assert built.mean == pytest.approx((0.25,) * 3)
+    assert built.deviation == pytest.approx((0.5,) * 3)
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in NAMES]
 )

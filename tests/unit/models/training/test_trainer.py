@@ -81,6 +81,13 @@ def run(problem: Problem, out: Path, *, is_resumed: bool = False, stop_after: in
     )
 
 
+def test_image_without_a_target_is_refused() -> None:
+    """One picture more than labels would break a GPU off at some later line."""
+    images = torch.zeros(3, 1, 4, 4, dtype=torch.uint8)
+    with pytest.raises(TrainingFailed, match="3 images, 2 targets, 3 indices"):
+        PreparedImages(images, torch.zeros(2), (0, 1, 2))
+
+
 def test_training_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     """Weights, averages, optimiser, schedule, order, dropout and augmentation all go on."""
     whole = tiny_problem()
