@@ -22,6 +22,7 @@ from models.errors import (
     ProviderUnavailable,
 )
 from models.manifest import InputUnit, Manifest, Task
+from models.model_arrays import check_boxes, check_stack, sigmoid, softmax
 from models.registry import ModelFolder, verify_model
 
 
@@ -61,8 +62,6 @@ _RUNTIME_ERRORS: tuple[type[Exception], ...] = (
 )
 #: ONNX Runtime's log level for errors; its warnings concern node placement, not results.
 _LOG_ERRORS_ONLY = 3
-#: Axes of a stack of slices, and of lung boxes (row0, column0, row1, column1).
-_STACK_AXES, _BOX_EDGES = 3, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +140,12 @@ class LungSegmenter(_OpenModel):
         ModelInputInvalid
             The array is no non-empty stack of the type that the unit asks for.
         """
-        _check_stack(images, self.manifest.unit)
+        check_stack(images, self.manifest.unit)
         return self._open.run(self.manifest.outputs[0], {self.manifest.inputs[0]: images})
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn logits into probabilities, 0 to 1, at the manifest's temperature."""
-        scaled = logits / np.float32(self.manifest.calibration.temperature)
-        return np.asarray(0.5 * (1.0 + np.tanh(0.5 * scaled)), dtype=np.float32)
+        return sigmoid(logits / np.float32(self.manifest.calibration.temperature))
 
     def mask(self, logits: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Apply the manifest's threshold, without going through probabilities."""
@@ -203,7 +201,7 @@ class SliceClassifier(_OpenModel):
         logits, *maps = self._open.run_all(outputs, self._feed(hu, boxes))
         if not maps:
             return logits, None
-        return logits, np.asarray(0.5 * (1.0 + np.tanh(0.5 * maps[0])), dtype=np.float32)
+        return logits, sigmoid(maps[0])
 
     def lesion_logits(
         self, hu: NDArray[np.int16], boxes: NDArray[np.float32]
@@ -225,11 +223,11 @@ class SliceClassifier(_OpenModel):
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn logits ``(batch, n_classes)`` into probabilities that sum to 1 in each row."""
-        return _softmax(logits, self.manifest.calibration.temperature)
+        return softmax(logits, self.manifest.calibration.temperature)
 
     def _feed(self, hu: NDArray[np.int16], boxes: NDArray[np.float32]) -> dict[str, Any]:
-        _check_stack(hu, InputUnit.HU)
-        _check_boxes(boxes, n_slices=hu.shape[0])
+        check_stack(hu, InputUnit.HU)
+        check_boxes(boxes, n_slices=hu.shape[0])
         return dict(zip(self.manifest.inputs, (hu, boxes), strict=True))
 
 
@@ -260,12 +258,12 @@ class ImageClassifier(_OpenModel):
         ModelInputInvalid
             The array is no non-empty float32 stack.
         """
-        _check_stack(grey, InputUnit.GREY)
+        check_stack(grey, InputUnit.GREY)
         return self._open.run(self.manifest.outputs[0], {self.manifest.inputs[0]: grey})
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn logits ``(batch, n_classes)`` into probabilities that sum to 1 in each row."""
-        return _softmax(logits, self.manifest.calibration.temperature)
+        return softmax(logits, self.manifest.calibration.temperature)
 
 
 class _OpenGraph:
@@ -385,32 +383,3 @@ def _check_names(session: ort.InferenceSession, manifest: Manifest) -> None:
             f"model {manifest.name}: the graph has inputs {inputs} and outputs {outputs}, the "
             f"manifest says {manifest.inputs} and {manifest.outputs}; export it again"
         )
-
-
-def _softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-    """Turn logits into probabilities that sum to 1 in each row, whatever their size."""
-    scaled = logits / np.float32(temperature)
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
-
-
-def _check_stack(images: NDArray[Any], unit: InputUnit) -> None:
-    """Refuse anything but a non-empty stack of images of the unit's type."""
-    wanted = np.dtype(np.int16 if unit is InputUnit.HU else np.float32)
-    if images.dtype != wanted or images.ndim != _STACK_AXES or 0 in images.shape:
-        name = "HU" if unit is InputUnit.HU else "grey values"
-        raise ModelInputInvalid(
-            f"{name} of type {images.dtype} and shape {images.shape}: "
-            f"must be {wanted} (batch, rows, columns)"
-        )
-
-
-def _check_boxes(boxes: NDArray[np.float32], *, n_slices: int) -> None:
-    """Refuse boxes that do not belong to the slices or have no area."""
-    if boxes.dtype != np.float32 or boxes.shape != (n_slices, _BOX_EDGES):
-        raise ModelInputInvalid(
-            f"boxes of type {boxes.dtype} and shape {boxes.shape}: must be float32 ({n_slices}, 4)"
-        )
-    extents = boxes[:, 2:] - boxes[:, :2]
-    if not bool(np.all(np.isfinite(boxes))) or bool(np.any(extents <= 0)):
-        raise ModelInputInvalid("a lung box has no area; leave out slices without lungs")

@@ -23,7 +23,7 @@ from models.evaluation.classification import (
     measure_classification,
 )
 from models.evaluation.flattery import measure_flattery
-from models.evaluation.operating_point import ChosenPoint, OperatingRule, decide, untuned
+from models.evaluation.operating_point import OperatingRule, decide, untuned
 from models.evaluation.patients import PolicyFigures, Vote, measure_policy, slices_by_patient
 from models.evaluation.prediction import Predictions
 from models.evaluation.report import (
@@ -183,42 +183,65 @@ def _evaluate_classes(
         point = untuned()
     probabilities = softmax(predictions.logits, temperature.value)
     threshold = point.threshold if len(predictions.classes) == _TWO else None
-    decisions = decide(probabilities, threshold)
-    rows, labels = labelled_rows(data, predictions, settings.class_map)
+    labelled = labelled_rows(data, predictions, settings.class_map)
     report = replace(
         report,
         decision=point,
         temperature=temperature,
         patients=_votes(data, predictions, probabilities, settings),
         flattery=measure_flattery(data) if settings.with_flattery else None,
-        remarks=_remarks(data, predictions, len(rows)),
+        remarks=_remarks(data, predictions, len(labelled[0])),
     )
-    if len(rows) == 0:
+    decisions = decide(probabilities, threshold)
+    if len(labelled[0]) == 0:
         return Evaluation(report, data, predictions, probabilities, decisions)
-    decided = Decided(
+    decided = _decided(data, predictions, probabilities, threshold, labelled)
+    one = Evaluation(report, data, predictions, probabilities, decisions, decided)
+    report = _measure_labelled(one, predictions, decided, labelled[0], settings)
+    whole = _whole_image(folder, data.subset(predictions.indices), report, settings)
+    return replace(one, report=replace(report, whole_image=whole))
+
+
+def _decided(
+    data: LabelledImages,
+    predictions: Predictions,
+    probabilities: NDArray[np.float64],
+    threshold: float | None,
+    labelled: tuple[NDArray[np.int64], NDArray[np.int64]],
+) -> Decided:
+    """Decide the rows that have labels."""
+    rows, labels = labelled
+    return Decided(
         classes=predictions.classes,
         labels=labels,
         probabilities=probabilities[rows],
-        decisions=decisions[rows],
+        decisions=decide(probabilities[rows], threshold),
         patients=tuple(data.samples[predictions.indices[row]].patient for row in rows),
     )
-    resampling = _resampling(decided, data, settings)
-    report = replace(
-        report,
+
+
+def _measure_labelled(
+    one: Evaluation,
+    predictions: Predictions,
+    decided: Decided,
+    rows: NDArray[np.int64],
+    settings: EvaluationSettings,
+) -> EvaluationReport:
+    """Add every figure that needs labels to the report."""
+    resampling = _resampling(decided, one.data, settings)
+    threshold = (one.report.decision or untuned()).threshold
+    shares = predictions.lesion_shares
+    return replace(
+        one.report,
         images=measure_classification(decided, resampling),
-        affected=_affected(decided, point, resampling),
+        affected=_affected(decided, threshold, resampling),
         affected_by_patient=affected_by_patient(
-            decided,
-            None if predictions.lesion_shares is None else predictions.lesion_shares[rows],
-            point.threshold,
-            settings.seed,
+            decided, None if shares is None else shares[rows], threshold, settings.seed
         ),
         lesion_map=_lesion_map(decided, predictions, rows, resampling),
-        whole_image=_whole_image(folder, data.subset(predictions.indices), report, settings),
-        calibration=measure_calibration(labels, decided.probabilities),
-        uncalibrated=measure_calibration(labels, softmax(predictions.logits[rows])),
+        calibration=measure_calibration(decided.labels, decided.probabilities),
+        uncalibrated=measure_calibration(decided.labels, softmax(predictions.logits[rows])),
     )
-    return Evaluation(report, data, predictions, probabilities, decisions, decided)
 
 
 def labelled_rows(
@@ -251,14 +274,12 @@ def _resampling(decided: Decided, data: LabelledImages, settings: EvaluationSett
     )
 
 
-def _affected(
-    decided: Decided, point: ChosenPoint, resampling: Resampling
-) -> AffectedFigures | None:
+def _affected(decided: Decided, threshold: float, resampling: Resampling) -> AffectedFigures | None:
     truth = affected_truth(decided)
     if truth is None:
         return None
     scores = affected_scores(decided.classes, decided.probabilities)
-    return affected_figures(scores, truth, point.threshold, decided.patients, resampling)
+    return affected_figures(scores, truth, threshold, decided.patients, resampling)
 
 
 def _lesion_map(
@@ -287,16 +308,10 @@ def _whole_image(
         folder, None, settings.window, settings.threads, settings.track
     )
     predictions = predict(data)
-    rows, labels = labelled_rows(data, predictions, settings.class_map)
-    probabilities = softmax(predictions.logits, report.temperature.value)[rows]
+    labelled = labelled_rows(data, predictions, settings.class_map)
+    probabilities = softmax(predictions.logits, report.temperature.value)
     threshold = report.decision.threshold if len(predictions.classes) == _TWO else None
-    decided = Decided(
-        classes=predictions.classes,
-        labels=labels,
-        probabilities=probabilities,
-        decisions=decide(probabilities, threshold),
-        patients=tuple(data.samples[predictions.indices[row]].patient for row in rows),
-    )
+    decided = _decided(data, predictions, probabilities, threshold, labelled)
     return measure_classification(decided, _resampling(decided, data, settings))
 
 

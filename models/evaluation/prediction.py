@@ -19,6 +19,7 @@ from models.evaluation.volumes import (
     segment_volume,
 )
 from models.manifest import HuWindow
+from models.model_arrays import sigmoid
 from models.session import ImageClassifier, SliceClassifier
 
 #: Share of a picture that must be lung before the box around it is believed.
@@ -131,7 +132,7 @@ def _classify_volumes(
 
 def _lesion_shares(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Give the mean probability of lesion over the map of each slice."""
-    return np.asarray((0.5 * (1.0 + np.tanh(0.5 * logits))).mean(axis=(1, 2)), dtype=np.float32)
+    return np.asarray(sigmoid(logits).mean(axis=(1, 2)), dtype=np.float32)
 
 
 def _batches(

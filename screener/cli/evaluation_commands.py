@@ -22,6 +22,7 @@ from screener.settings import load_settings
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from models.evaluation.evaluate import Evaluation
     from models.evaluation.report import EvaluationReport
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -139,21 +140,7 @@ def evaluate_model(
     )
     with progress_bar(is_quiet=as_json) as bar:
         one = measuring.measure(settings, wanted, bar.track)
-    if as_json:
-        from models.evaluation.report import report_document
-
-        print_json(report_document(one.report))
-    elif card:
-        from models.evaluation.card import card_text
-
-        print_text(card_text(one.report))
-    else:
-        _print_report(one.report)
-    if out is not None:
-        from models.evaluation.page import write_folder
-
-        written = write_folder(one, out)
-        print_note(f"{len(written)} files in {out}; the page is {out / 'evaluation.html'}")
+    _give(one, out, as_json=as_json, for_card=card)
     return EXIT_DONE
 
 
@@ -198,6 +185,25 @@ def _measuring() -> ModuleType:
     except ModuleNotFoundError as error:
         raise WrongUse(f"{_MEND} ({error.name} is missing)") from error
     return measuring
+
+
+def _give(one: Evaluation, out: Path | None, *, as_json: bool, for_card: bool) -> None:
+    """Print what was measured, in the form that was asked for, and write its folder."""
+    if as_json:
+        from models.evaluation.report import report_document
+
+        print_json(report_document(one.report))
+    elif for_card:
+        from models.evaluation.card import card_text
+
+        print_text(card_text(one.report))
+    else:
+        _print_report(one.report)
+    if out is not None:
+        from models.evaluation.page import write_folder
+
+        written = write_folder(one, out)
+        print_note(f"{len(written)} files in {out}; the page is {out / 'evaluation.html'}")
 
 
 def _print_report(report: EvaluationReport) -> None:
