@@ -1,6 +1,5 @@
 """Write ``manifest.toml`` for an exported graph; what is written is read back and compared."""
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from models.manifest import (
     read_manifest,
 )
 from models.registry import digest_file
+from models.training.toml_text import array_table, lines, table
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
@@ -42,12 +42,12 @@ def manifest_text(manifest: Manifest) -> str:
     parts = [_head(manifest), _graph(manifest)]
     parts += [_class(one) for one in manifest.classes]
     parts += [
-        _table(
+        table(
             "operating_point",
             threshold=manifest.operating_point.threshold,
             chosen_by=manifest.operating_point.chosen_by,
         ),
-        _table(
+        table(
             "calibration",
             temperature=manifest.calibration.temperature,
             fitted_by=manifest.calibration.fitted_by,
@@ -55,12 +55,12 @@ def manifest_text(manifest: Manifest) -> str:
     ]
     parts += [_source(one) for one in manifest.training_data]
     parts += [_metric(one) for one in manifest.metrics]
-    parts += [_array_table("variants", **asdict(one)) for one in manifest.variants]
+    parts += [array_table("variants", **asdict(one)) for one in manifest.variants]
     return "\n\n".join(parts) + "\n"
 
 
 def _head(manifest: Manifest) -> str:
-    return _lines(
+    return lines(
         name=manifest.name,
         version=manifest.version,
         task=manifest.task.value,
@@ -72,7 +72,7 @@ def _head(manifest: Manifest) -> str:
 
 
 def _graph(manifest: Manifest) -> str:
-    graph = _table(
+    graph = table(
         "graph",
         sha256=manifest.sha256,
         inputs=list(manifest.inputs),
@@ -82,12 +82,12 @@ def _graph(manifest: Manifest) -> str:
     )
     if manifest.hu_window is None:
         return graph
-    window = _lines(lower_hu=manifest.hu_window.lower_hu, upper_hu=manifest.hu_window.upper_hu)
+    window = lines(lower_hu=manifest.hu_window.lower_hu, upper_hu=manifest.hu_window.upper_hu)
     return f"{graph}\n\n[graph.hu_window]\n{window}"
 
 
 def _class(one: ModelClass) -> str:
-    return _array_table(
+    return array_table(
         "classes",
         name=one.name,
         code_value=one.concept.code_value,
@@ -97,7 +97,7 @@ def _class(one: ModelClass) -> str:
 
 
 def _source(source: TrainingSource) -> str:
-    return _array_table(
+    return array_table(
         "training_data",
         name=source.name,
         licence=source.licence,
@@ -107,7 +107,7 @@ def _source(source: TrainingSource) -> str:
 
 
 def _metric(metric: Metric) -> str:
-    return _array_table(
+    return array_table(
         "metrics",
         name=metric.name,
         value=metric.value,
@@ -115,19 +115,4 @@ def _metric(metric: Metric) -> str:
         upper=metric.upper,
         measured_on=metric.measured_on,
         n_subjects=metric.n_subjects,
-    )
-
-
-def _table(header: str, /, **values: object) -> str:
-    return f"[{header}]\n{_lines(**values)}"
-
-
-def _array_table(header: str, /, **values: object) -> str:
-    return f"[[{header}]]\n{_lines(**values)}"
-
-
-def _lines(**values: object) -> str:
-    # Strings, numbers and lists of strings look the same in JSON and in TOML.
-    return "\n".join(
-        f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()
     )

@@ -44,6 +44,8 @@ from models.training.recipe import (
 
 #: Where the recipes of the published systems stand.
 SHIPPED_RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+#: What a training leaves of its recipe; the one file that has another name than its recipe.
+AS_RUN_FILE = "recipe.toml"
 #: Recipes that extend recipes that extend ...: more than this is a circle.
 _MOST_ANCESTORS = 5
 
@@ -83,7 +85,7 @@ def read_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     root = StrictTable(path, "", document, RecipeInvalid)
     recipe = _recipe(root)
     root.finish()
-    if recipe.name != path.stem:
+    if path.name not in {f"{recipe.name}.toml", AS_RUN_FILE}:
         raise RecipeInvalid(f"{path}: name = {recipe.name!r}: must be the name of the file")
     return recipe
 

@@ -44,11 +44,12 @@ from models.training.network_builders import count_parameters
 from models.training.prepared import Track, prepare
 from models.training.recipe import Recipe, RecipeTask
 from models.training.recipe_package import Trained, package
+from models.training.recipe_writer import write_recipe
 from models.training.trainer import CHECKPOINT_FILE, Learnt
 
 #: What a training leaves in its folder.
 OUTPUTS: Mapping[str, str] = {
-    "recipe.json": "the recipe as it was run, with every change",
+    "recipe.toml": "the recipe as it was run, with every change; it can be trained again",
     "split.json": "names of the images on each side, and the leaks that were allowed",
     "member-N": "checkpoint, weights and curves of each network where a recipe trains several",
     "checkpoint.pt": "the state after the latest epoch, for --resume",
@@ -102,7 +103,7 @@ def train_recipe(recipe: Recipe, data_folder: Path, around: Surroundings) -> Out
     data = read_dataset(recipe.data.layout, data_folder)
     plans = plan_members(data, recipe, around.out)
     around.out.mkdir(parents=True, exist_ok=True)
-    _write_json(around.out / "recipe.json", recipe)
+    write_recipe(recipe, around.out)
     _write_json(around.out / "split.json", [_split_names(data, one.split) for one in plans])
     indices = sorted({n for one in plans for side in one.split.sides().values() for n in side})
     prepared = prepare(data, indices, recipe, threads=around.threads, track=around.track)

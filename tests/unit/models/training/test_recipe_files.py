@@ -7,6 +7,7 @@ import pytest
 from models.errors import RecipeInvalid
 from models.training.recipe import CrossEntropy, ExponentialRate, Focal, FocalTversky, MetricName
 from models.training.recipe_files import SHIPPED_RECIPES, list_recipes, read_recipe
+from models.training.recipe_writer import write_recipe
 
 NAMES = sorted(path.stem for path in SHIPPED_RECIPES.glob("*.toml"))
 
@@ -33,6 +34,16 @@ def test_recipes_all_read_and_say_what_their_network_has() -> None:
         assert recipe.citation, recipe.name
         assert recipe.metrics, recipe.name
         assert recipe.network.n_parameters, recipe.name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recipe_as_it_was_run_can_be_run_again(name: str, tmp_path: Path) -> None:
+    """What a training leaves is the whole recipe with its changes, and needs no other file."""
+    recipe = read_recipe(name, ["training.epochs=3", "network.weights=none"])
+    path = write_recipe(recipe, tmp_path)
+    assert "extends" not in path.read_text(encoding="utf-8")
+    assert read_recipe(str(path)) == recipe
+    assert read_recipe(str(path), ["training.epochs=4"]).training.epochs == 4
 
 
 def test_recipe_numbers_are_those_of_the_publications() -> None:
