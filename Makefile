@@ -8,7 +8,7 @@ SCREENER_TEST_DATA ?= $(abspath ../shared/data)
 export SCREENER_TEST_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check lint types imports unit integration test-slow fuzz bench chaos services conformance figures clean
+.PHONY: help venv demo test check lint types imports unit integration test-slow test-gpu fuzz bench chaos services conformance figures clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -69,6 +69,9 @@ conformance: $(VENV)/.full services ## golden set and input matrix under every v
 
 test-slow: $(VENV)/.full services ## the tests that take longer than a minute each
 	$(BIN)/pytest -m "slow and not gpu"
+
+test-gpu: $(VENV)/.full ## the tests that need a CUDA device and the gpu extra
+	$(BIN)/pytest -m gpu
 
 fuzz: $(VENV)/.full ## mutate what strangers may send, ten minutes; FUZZ="--seconds 3600 --seed 7"
 	$(BIN)/python -m tests.fuzz $(FUZZ)

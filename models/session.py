@@ -359,6 +359,8 @@ def _create(folder: ModelFolder, provider: Provider, threads: int) -> ort.Infere
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     available = ort.get_available_providers()
     names = [name for name in _RUNTIME_NAMES[provider] if name in available]
+    if provider is not Provider.CPU:
+        ort.preload_dlls()  # CUDA and cuDNN as Python packages, which no loader would find
     try:
         return ort.InferenceSession(str(folder.graph), options, providers=names)
     except _RUNTIME_ERRORS as error:
