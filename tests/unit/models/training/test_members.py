@@ -18,7 +18,7 @@ from models.training.recipe import Monitor
 from models.training.recipe_files import read_recipe
 from models.training.run import train_recipe
 from tests.dataset_factories import write_dataset
-from tests.recipe_factories import set_one_thread, small_recipe, surroundings, without_count
+from tests.recipe_factories import set_one_thread, small_recipe, surroundings
 
 
 class Brightness(torch.nn.Module):
@@ -88,11 +88,22 @@ def test_balanced_network_gives_the_moved_logits_of_the_test_side() -> None:
 
 
 def test_folds_train_a_network_each_and_export_one_model(tmp_path: Path) -> None:
-    """Every image is validated once, by the network that left it out; the test stays out."""
+    """Every image is validated once, by the network that left it out; the test stays out.
+
+    The recipe is a data scientist's: a settings file with a network that no recipe here names.
+    """
     set_one_thread()
+    path = tmp_path / "covid-ct-tiny.toml"
+    path.write_text(
+        'extends = "covid-ct-committee"\nname = "covid-ct-tiny"\n'
+        'summary = "COVID-19 on single CT pictures: two tiny networks."\n'
+        '[network]\nsource = "timm"\nname = "test_efficientnet"\nweights = "none"\n'
+        "[data]\nn_folds = 2\n[preprocessing]\nrows = 32\ncolumns = 32\n"
+        "[training]\nepochs = 1\nbatch_size = 2\n",
+        encoding="utf-8",
+    )
+    recipe = read_recipe(str(path))
     data = write_dataset("covid-ct", tmp_path / "data")
-    smallest = ("network.name=test_efficientnet", "data.n_folds=2")
-    recipe = without_count(small_recipe("covid-ct-committee", *smallest, side=32))
     outcome = train_recipe(recipe, data, surroundings(tmp_path / "out"))
     folds = json.loads((outcome.out / "split.json").read_text("utf-8"))
     assert len(folds) == 2
@@ -105,7 +116,9 @@ def test_folds_train_a_network_each_and_export_one_model(tmp_path: Path) -> None
     assert [row["side"] for row in rows].count("validation") == 12
     assert [row["side"] for row in rows].count("test") == 6
     assert {path.name for path in outcome.out.glob("member-*")} == {"member-1", "member-2"}
-    point = open_model_folder(outcome.model).manifest.operating_point
+    manifest = open_model_folder(outcome.model).manifest
+    assert manifest.recipe == "covid-ct-tiny"
+    point = manifest.operating_point
     assert point.threshold == 0.5
     assert "offset" in point.chosen_by
     found = exported_test_logits(outcome.model, data, rows)

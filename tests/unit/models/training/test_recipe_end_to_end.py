@@ -19,7 +19,7 @@ from models.errors import ModelDigestMismatch, RecipeInvalid, TrainingFailed
 from models.registry import ModelFolder, open_model_folder, verify_model
 from models.session import run_graph
 from models.training.recipe import Recipe, RecipeTask
-from models.training.recipe_files import SHIPPED_RECIPES, read_recipe
+from models.training.recipe_files import SHIPPED_RECIPES
 from models.training.recipe_package import exported_logits
 from models.training.run import OUTPUTS, open_device, train_recipe
 from models.training.variants import GraphFormat, Precision, export_variant
@@ -160,7 +160,7 @@ def picture_model(train_once: Callable[[str], tuple[Recipe, Path]], tmp_path: Pa
         ("fp16", "onnx", 0.01, 0.6),
         ("int8", "onnx", 0.1, 0.5),
         ("fp32", "ort", 1e-4, 1.2),
-        ("int8", "ort", 0.1, 0.6),
+        pytest.param("int8", "ort", 0.1, 0.6, marks=pytest.mark.slow),
     ],
 )
 def test_exported_variant_is_smaller_close_and_pinned(
@@ -233,19 +233,3 @@ def test_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(TrainingFailed, match="must be cpu, cuda or auto"):
         open_device("tpu")
     assert open_device("cpu").type == "cpu"
-
-
-def test_network_of_timm_is_a_settings_file_and_no_code(tmp_path: Path) -> None:
-    """A data scientist writes ten lines and trains a network that no recipe here names."""
-    path = tmp_path / "covid-ct-tiny.toml"
-    path.write_text(
-        'extends = "covid-ct-mobile"\nname = "covid-ct-tiny"\n'
-        'summary = "COVID-19 on single CT pictures: a tiny network."\npublished = []\n'
-        '[network]\nsource = "timm"\nname = "test_efficientnet"\nweights = "none"\n'
-        "[preprocessing]\nrows = 64\ncolumns = 64\n[training]\nepochs = 1\nbatch_size = 4\n",
-        encoding="utf-8",
-    )
-    recipe = read_recipe(str(path))
-    data = write_dataset(recipe.data.layout, tmp_path / "data")
-    outcome = train_recipe(recipe, data, surroundings(tmp_path / "out"))
-    assert open_model_folder(outcome.model).manifest.recipe == "covid-ct-tiny"
