@@ -54,6 +54,7 @@ class SelectionRules:
     """What a series must have, and how its slices must lie."""
 
     least_slices: int = 16
+    most_slices: int = 4000  #: 2 GB of a 512 x 512 volume; more are several recordings, or no CT
     least_coverage_mm: float = 100.0
     least_grid_share: float = 0.8  #: of the axial slices that must share one grid
     geometry: GeometryRules = field(default_factory=GeometryRules)
@@ -335,6 +336,11 @@ def _measure(stack: Sequence[SliceHeader], rules: SelectionRules) -> StackGeomet
         raise NotAnalysable(
             NotAnalysedReason.TOO_FEW_SLICES,
             f"{len(stack)} axial slices, at least {rules.least_slices} are needed",
+        )
+    if len(stack) > rules.most_slices:
+        raise NotAnalysable(
+            NotAnalysedReason.BROKEN_GEOMETRY,
+            f"{len(stack)} axial slices in one series, more than {rules.most_slices}",
         )
     measured = measure_stack([_plane(one) for one in stack], rules.geometry)
     geometry = measured.geometry

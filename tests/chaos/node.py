@@ -132,7 +132,7 @@ class ChaosNode:
 
     def screener(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run one command of the command line against this node, without its faults."""
-        return run_screener(*arguments, environment=self._command_environment(), limit_s=300)
+        return run_screener(*arguments, environment=self._command_environment(), limit_s=900)
 
     def start_extra(self, name: str, *arguments: str) -> None:
         """Start one more process that nobody planned for: a second scheduler, a second sender."""

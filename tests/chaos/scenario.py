@@ -126,7 +126,7 @@ def run_fault(
                     may_fail=fault.may_fail,
                 )
             )
-    except (AssertionError, pytest.fail.Exception) as error:
+    except (AssertionError, pytest.fail.Exception, subprocess.TimeoutExpired) as error:
         return outcome(str(error))
 
 
