@@ -1,8 +1,8 @@
 """Bad inputs 57 to 61: what reaches workers and commands from outside, and what they make of it.
 
-Input 51 is in `unit/assemble/test_geometry.py`, 34 in `unit/assemble/test_decoding_child.py`, and
-60, a PACS that does everything wrong, in `test_deliver.py`: refused association, time-out, statuses
-0xA700, 0xC000 and 0xB000, abort and broken connection in the middle of an answer.
+Inputs 57 and 58 meet a real worker in `test_bad_inputs_broker.py`. 32 and 51 are in
+`unit/test_bad_inputs.py`, 34 in `unit/assemble/test_decoding_child.py`, 60 in
+`test_bad_inputs_pacs.py`.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ Does not cover: what each decoder makes of damaged streams (`test_pixels.py`).
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import tempfile
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom.encaps import get_frame
 
 from screener.assemble import decoders
@@ -22,6 +24,7 @@ from screener.demo.pixel_encoding import save
 from screener.errors import UnreadablePixels, UnsafePixels
 from tests.ct_factories import ct_dataset
 
+JPEG_LOSSY = "1.2.840.10008.1.2.4.50"
 JPEG_LOSSLESS = "1.2.840.10008.1.2.4.70"
 JPEG_2000 = "1.2.840.10008.1.2.4.90"
 JPEG_LS = "1.2.840.10008.1.2.4.80"
@@ -74,6 +77,36 @@ def test_input_34_header_of_a_huge_image(size: int) -> None:
     for cell_format in (SMALL, CellFormat(size, size, 16, 16, is_signed=True)):
         with pytest.raises(UnreadablePixels):
             decode(bytes(encoded), cell_format, JPEG_2000)
+    again = encode_frame(frame(), JPEG_LOSSLESS)
+    assert np.array_equal(decode(again, SMALL, JPEG_LOSSLESS), frame())
+
+
+@pytest.mark.parametrize("syntax", [JPEG_LOSSLESS, JPEG_LS])
+def test_input_34_eighty_thousand_scans(syntax: str) -> None:
+    """A small stream that asks for the image to be gone through again and again is cut short."""
+    encoded = encode_frame(frame(), syntax)
+    at = encoded.index(b"\xff\xda")
+    scan = encoded[at : at + 2 + int.from_bytes(encoded[at + 2 : at + 4], "big")]
+    decode = Decoders(1)
+    with pytest.raises(UnreadablePixels):
+        decode(encoded[:at] + scan * 80_000 + b"\xff\xd9", SMALL, syntax)
+    assert np.array_equal(decode(encoded, SMALL, syntax), frame())
+
+
+def test_input_34_progressive_scans_without_end() -> None:
+    """Lossy JPEG whose last scan comes two thousand times: no image, and the child lives."""
+    whole = io.BytesIO()
+    Image.fromarray(frame().astype(np.uint8)).save(whole, "JPEG", progressive=True)
+    encoded = whole.getvalue()
+    at = encoded.rindex(b"\xff\xda")
+    scan = encoded[at : at + 2 + int.from_bytes(encoded[at + 2 : at + 4], "big")]
+    decode = Decoders(1)
+    with pytest.raises(UnreadablePixels):
+        decode(
+            encoded[:at] + scan * 2_000 + b"\xff\xd9",
+            CellFormat(64, 96, 8, 8, is_signed=False),
+            JPEG_LOSSY,
+        )
     again = encode_frame(frame(), JPEG_LOSSLESS)
     assert np.array_equal(decode(again, SMALL, JPEG_LOSSLESS), frame())
 

@@ -1,9 +1,11 @@
 """Damaged and hostile files: every one ends in a named outcome."""
 
+import struct
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.uid import JPEGLSLossless
@@ -86,3 +88,18 @@ def test_noise_after_a_valid_start_never_ends_in_a_traceback(noise: bytes) -> No
         path = Path(folder) / "one"
         path.write_bytes(bytes(128) + b"DICM" + meta + b"\x08\x00" + noise)
         travel(path)
+
+
+@pytest.mark.parametrize("levels", [200, 20_000])
+def test_input_36_sequences_in_sequences_of_a_file(tmp_path: Path, levels: int) -> None:
+    """From a folder too: the file is no instance, and the reason is said."""
+    opening = struct.pack("<HH2sHL", 0x0008, 0x1140, b"SQ", 0, 0xFFFFFFFF)
+    opening += struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF)
+    closing = struct.pack("<HHLHHL", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0)
+    content = sample("plain")
+    at = content.index(struct.pack("<HH", 0x0018, 0x0015))  # Body Part Examined, behind it
+    path = tmp_path / "nested"
+    path.write_bytes(content[:at] + opening * levels + closing * levels + content[at:])
+    contents = read_folder(path, RECEIVED_AT)
+    assert not contents.studies
+    assert [reason for _, reason in contents.ignored] == ["cannot be parsed (RecursionError)"]
