@@ -26,6 +26,7 @@ class LungAugmentation:
     zoom_upper: float = 1.7  #: other sites reconstruct tight fields of view
     stretch: float = 0.12  #: body shapes
     shift: float = 0.15  #: share of the field; patients lie off centre
+    bend: float = 0.0  #: share of the field that points move on their own: other chests
     upside_down: float = 0.12  #: prone patients and flipped exports
     offset_hu: float = 150.0  #: scanners and calibrations differ
     lung_density_lower: float = 0.35  #: emphysema and deep inspiration: lung near -950 HU
@@ -85,6 +86,10 @@ def move(
         dim=1,
     )
     grid = functional.affine_grid(theta, [n, 1, *hu.shape[2:]], align_corners=False)
+    if settings.bend > 0.0:
+        bends = [smooth_field(generator, n, (hu.shape[2], hu.shape[3]), n_cells=6) for _ in "xy"]
+        strength = uniform(generator, n, 0.0, 2.0 * settings.bend)
+        grid = grid + (torch.cat(bends, dim=1) * strength).permute(0, 2, 3, 1)
     both = torch.cat([hu - OUTSIDE_HU, mask], dim=1)
     moved = functional.grid_sample(both, grid, padding_mode="zeros", align_corners=False)
     return moved[:, :1] + OUTSIDE_HU, (moved[:, 1:] > 0.5).to(torch.float32)  # noqa: PLR2004

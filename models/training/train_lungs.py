@@ -29,6 +29,7 @@ from models.training.networks import AttentionUNet, InputGrid, lay_channels_last
 from models.training.paint_lesions import LesionPainting, paint_lesions
 from models.training.side_by_side import Course, Learner, make_folds, train_side_by_side
 from models.training.slice_data import LabelledSlices, Source, of_training
+from models.training.solid_lungs import SolidPainting, fill_solid
 
 #: What the LCTSC images keep; wider would be invented, narrower would lose bone.
 LUNG_WINDOW = HuWindow(lower_hu=-1024.0, upper_hu=400.0)
@@ -86,10 +87,12 @@ class LungRecipe:
     decay: float = 0.998  #: of the average of weights that is kept
     alpha: float = 0.7  #: weight of missed lung in the focal Tversky loss; beta is the rest
     hard_every: int = 1  #: every so many batches one with painted lesions and all changes
+    solid: float = 0.0  #: slices of the other batches with solid lobes or lungs
     source_shares: Mapping[Source, float] = field(default_factory=lambda: SOURCE_SHARES)
     augmentation: LungAugmentation = field(default_factory=LungAugmentation)
     gentle: LungAugmentation = field(default_factory=gentle_augmentation)  #: of the other batches
     painting: LesionPainting = field(default_factory=lung_painting)
+    solid_painting: SolidPainting = field(default_factory=SolidPainting)
 
 
 def finishing_recipe() -> LungRecipe:
@@ -112,6 +115,30 @@ def finishing_recipe() -> LungRecipe:
             Source.PHANTOM: 0.1,
             Source.NO_LUNGS: 0.05,
         },
+    )
+
+
+def solid_lung_recipe() -> LungRecipe:
+    """Teach that a solid lobe, and a solid lung, are lung, on whole slices.
+
+    Half of the slices stay as they are, so that the plain outline is not forgotten. Slices whose
+    lungs are filled and whose mask is emptied, as in the first course, would teach the opposite.
+    """
+    return replace(
+        finishing_recipe(),
+        seed=26,
+        n_steps=3000,
+        learning_rate=1.5e-3,
+        hard_every=4,
+        solid=0.5,
+        source_shares={
+            Source.REAL: 0.62,
+            Source.PLACED: 0.12,
+            Source.PHANTOM: 0.18,
+            Source.NO_LUNGS: 0.08,
+        },
+        augmentation=LungAugmentation(emptied=0.0, bend=0.02),
+        gentle=replace(gentle_augmentation(), bend=0.02),
     )
 
 
@@ -208,6 +235,8 @@ def lung_batch(
     hu, masks, chosen = drawn.draw(weights, n, generator, thick=recipe.thick)
     if not hard:
         hu, mask = move(hu, masks[:, :1], recipe.gentle, generator)
+        if recipe.solid > 0.0:
+            hu = fill_solid(hu, mask, recipe.solid_painting, generator, share=recipe.solid)
         return LungBatch(change_scanner(hu, recipe.gentle, generator), mask, chosen)
     hu, mask = move(hu, masks[:, :1], recipe.augmentation, generator)
     # One class in three is COVID-19: what is dense and large matters most for the outline.
