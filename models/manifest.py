@@ -18,6 +18,8 @@ from models.strict_toml import StrictTable, read_document
 MANIFEST_FILE = "manifest.toml"
 #: Name of the graph inside a model folder.
 GRAPH_FILE = "model.onnx"
+#: Name of the card inside a model folder.
+CARD_FILE = "card.md"
 #: SHA-256 in lower-case hexadecimal.
 _DIGEST = r"[0-9a-f]{64}"
 

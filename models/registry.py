@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import ModelDigestMismatch, ModelNotFound
-from models.manifest import GRAPH_FILE, MANIFEST_FILE, Manifest, read_manifest
+from models.manifest import CARD_FILE, GRAPH_FILE, MANIFEST_FILE, Manifest, read_manifest
 
 #: Where the models stand that ship with the product.
 SHIPPED_MODELS = Path(__file__).resolve().parent
@@ -24,6 +24,12 @@ class ModelFolder:
     def graph(self) -> Path:
         """Path of the ONNX graph."""
         return self.path / GRAPH_FILE
+
+    @property
+    def card(self) -> Path | None:
+        """Path of the model card; None where a folder made elsewhere has none."""
+        card = self.path / CARD_FILE
+        return card if card.is_file() else None
 
 
 def open_model_folder(path: Path) -> ModelFolder:

@@ -7,13 +7,12 @@ from pathlib import Path
 import jinja2
 
 from models.datasets import PatientSource, Unit
-from models.manifest import Manifest, Task
+from models.manifest import CARD_FILE, Manifest, Task
 from models.training.failures import Failures
 from models.training.network_builders import NO_WEIGHTS
 from models.training.recipe import Crop, Recipe, RecipeTask, SplitRule
 from models.training.recipe_package import Trained
 
-CARD_FILE = "card.md"
 _TEMPLATE = Path(__file__).with_name("card.md.j2")
 
 

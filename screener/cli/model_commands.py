@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
+    from models.manifest import Manifest
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 models_app = typer.Typer(
@@ -59,6 +61,32 @@ def list_models(as_json: AsJson = False) -> None:
             ("name", "version", "task", "sha256"),
             ((m.name, m.version, m.task.value, m.sha256) for m in manifests),
         )
+
+
+@models_app.command("show")
+def show_model(
+    model: Annotated[str, typer.Argument(help="A model by name, or the path of its folder.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show what one model is: use, data, figures, digest, and where its card lies.
+
+    Example: `screener models show lung-segmentation`
+    """
+    folder = _model_folder(model)
+    manifest = folder.manifest
+    if as_json:
+        print_json({"manifest": manifest, "folder": folder.path, "card": folder.card})
+        return
+    print_table(("", manifest.name), _about(manifest))
+    print_table(
+        ("figure", "value", "95 % interval", "measured on"),
+        (
+            (m.name, f"{m.value:.3f}", f"{m.lower:.3f} to {m.upper:.3f}", m.measured_on)
+            for m in manifest.metrics
+        ),
+    )
+    card = folder.card
+    print_text(f"Its card: {card}" if card else f"{folder.path} has no card.")
 
 
 @models_app.command("verify")
@@ -199,6 +227,25 @@ def export(  # noqa: PLR0917  Typer calls it by name
             )
         ],
     )
+
+
+def _about(manifest: Manifest) -> list[tuple[str, str]]:
+    """Give what a manifest says in words, one thing per row."""
+    point = manifest.operating_point
+    return [
+        ("version", manifest.version),
+        ("task", manifest.task.value),
+        ("summary", manifest.summary),
+        ("intended use", manifest.intended_use),
+        ("licence", manifest.licence),
+        ("classes", ", ".join(manifest.class_names)),
+        ("threshold", f"{point.threshold:g}; {point.chosen_by}"),
+        *(
+            ("learnt from", f"{one.name}; {one.licence}; {one.citation}")
+            for one in manifest.training_data
+        ),
+        ("sha256", manifest.sha256),
+    ]
 
 
 def _model_folder(model: str) -> ModelFolder:

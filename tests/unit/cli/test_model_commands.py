@@ -8,9 +8,11 @@ from types import ModuleType
 import pytest
 from typer.testing import CliRunner
 
+from models.registry import find_model
 from screener.cli import model_commands
 from screener.cli.app import app
 from screener.errors import ConfigError, WrongUse
+from tests.model_factories import write_brightness_model
 
 RUNNER = CliRunner()
 
@@ -29,6 +31,26 @@ def test_recipes_are_listed_as_a_table() -> None:
     result = RUNNER.invoke(app, ["models", "recipes"])
     assert result.exit_code == 0
     assert "attention-unet-lung" in result.stdout
+
+
+def test_a_model_is_shown_with_its_card() -> None:
+    """People see use, figures and digest, and where to read on; a script gets all of it."""
+    result = RUNNER.invoke(app, ["models", "show", "lung-segmentation"])
+    assert result.exit_code == 0
+    folder = find_model("lung-segmentation")
+    for words in (folder.manifest.sha256, "not a medical device", "card.md"):
+        assert words in result.stdout.replace("\n", ""), words
+    shown = json.loads(RUNNER.invoke(app, ["models", "show", str(folder.path), "--json"]).stdout)
+    assert shown["card"] == str(folder.card)
+    assert shown["manifest"]["sha256"] == folder.manifest.sha256
+
+
+def test_a_model_without_a_card_is_shown_without(tmp_path: Path) -> None:
+    """A folder made elsewhere may have none, which is said."""
+    model = write_brightness_model(tmp_path / "model")
+    result = RUNNER.invoke(app, ["models", "show", str(model.path)])
+    assert result.exit_code == 0
+    assert "has no card" in result.stdout
 
 
 def test_training_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
