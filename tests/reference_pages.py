@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from screener.receive import contexts, status
 from screener.settings import Settings
 from screener.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from tests import conformance_tables
+from tests.shipped_models_page import shipped_models_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -389,6 +391,7 @@ PAGES = {
     REFERENCE / "cli.md": cli_page,
     REFERENCE / "conformance.md": conformance_page,
     REFERENCE / "audit-events.md": events_page,
+    REFERENCE / "shipped-models.md": partial(shipped_models_page, WRITTEN_BY),
 }
 
 
