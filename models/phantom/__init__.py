@@ -1,12 +1,13 @@
 """Synthetic CT: HU-accurate chest volumes with exact lung and lesion masks.
 
 Knows nothing of DICOM. `make_phantom` makes a chest, `make_abdomen` and `make_head` bodies that
-must be refused, `place_lesions` puts lesions into any lungs, real ones too.
+must be refused, `place_lesions` and `place_solid_lobes` put lesions into any lungs, real
+ones too.
 """
 
 from models.phantom.chest import make_abdomen, make_phantom
 from models.phantom.head import make_head
-from models.phantom.lesions import place_lesions
+from models.phantom.lesions import place_lesions, place_solid_lobes
 from models.phantom.spec import (
     LEFT_LUNG,
     RIGHT_LUNG,
@@ -28,5 +29,6 @@ __all__ = [
     "make_head",
     "make_phantom",
     "place_lesions",
+    "place_solid_lobes",
     "typical_spec",
 ]

@@ -29,6 +29,8 @@ _LARGEST_FRACTION = 0.36
 _LARGEST_LOBE_SHARE = 0.9
 _N_BRONCHI = 34
 _MOST_PATCHES = 40
+#: Lobes drawn at most, the same one perhaps twice, until enough is solid.
+_MOST_LOBES = 8
 
 
 def consolidation_fields(
@@ -57,6 +59,32 @@ def consolidation_fields(
         other = int(rng.choice(sides))
         lobe = _pick_lobe(lungs, other, rng)
         _consolidate(fields, lungs, other, lobe=lobe, wanted=0.4 * wanted, rng=rng)
+    return fields
+
+
+def solid_lobe_fields(
+    lungs: CoarseLungs, fraction: float, threshold: float, rng: np.random.Generator
+) -> LesionFields:
+    """Consolidate whole lobes of either lung in turn until a share of both lungs is solid.
+
+    Parameters
+    ----------
+    fraction
+        0 to 1; the last lobe is filled whole, so that more may be.
+    threshold
+        Share of replaced air from which a voxel counts as affected.
+    """
+    fields = empty_fields(lungs)
+    sides = [lung for lung in LUNGS if (lungs.labels == lung).any()]
+    everywhere = (slice(None), slice(None), slice(None))
+    for number in range(_MOST_LOBES):
+        lung = sides[number % len(sides)]
+        lobe = _pick_lobe(lungs, lung, rng)
+        core_hu = np.clip(rng.uniform(-10, 45) + 22 * lungs.fine_noise, -100, 60)
+        fields.add(lung, everywhere, np.asarray(lobe * 0.99, np.float32), core_hu)
+        _add_bronchograms(fields, lungs, lung, lobe, rng)
+        if fields.affected_fraction(lungs, threshold) >= fraction:
+            break
     return fields
 
 

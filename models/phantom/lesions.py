@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from models.phantom.consolidation import consolidation_fields
+from models.phantom.consolidation import consolidation_fields, solid_lobe_fields
 from models.phantom.grid import (
     Axes,
     FloatArray,
@@ -104,21 +104,55 @@ def place_lesions(  # noqa: PLR0917 - the image, its grid, and what to place, in
         raise ValueError(
             f"Pixels are {spacing_mm[1:]} mm; lesions are drawn on square pixels only."
         )
-    changed = volume_hu.copy()
-    mask = np.zeros(volume_hu.shape, bool)
     if pattern is Pattern.NORMAL or not lung_labels.any():
-        return changed, mask
-    reference_hu = float(np.percentile(volume_hu[lung_labels > 0], 35))
-    noise_hu = _noise_hu(volume_hu, lung_labels)
+        return volume_hu.copy(), np.zeros(volume_hu.shape, bool)
     placed = draw_lesions(
         lung_labels,
         spacing_mm,
         pattern,
         severity,
         rng,
-        reference_hu=reference_hu,
-        noise_hu=noise_hu,
+        reference_hu=_reference_hu(volume_hu, lung_labels),
+        noise_hu=_noise_hu(volume_hu, lung_labels),
     )
+    return _apply_to_all(placed, volume_hu, lung_labels, rng)
+
+
+def place_solid_lobes(
+    volume_hu: NDArray[np.int16],
+    lung_labels: NDArray[np.uint8],
+    spacing_mm: tuple[float, float, float],
+    fraction: float,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+    """Turn whole lobes solid until a share of the lungs is: what lung segmentations lose most.
+
+    Parameters and result as ``place_lesions``; ``fraction`` of the lungs, 0 to 1, is solid at
+    least. A volume without lungs comes back unchanged.
+    """
+    if not lung_labels.any():
+        return volume_hu.copy(), np.zeros(volume_hu.shape, bool)
+    lungs = coarse_lungs(lung_labels, spacing_mm, rng)
+    placed = _on_grid(
+        solid_lobe_fields(lungs, fraction, MASK_THRESHOLD, rng),
+        lungs,
+        lung_labels.shape,
+        spacing_mm,
+        reference_hu=_reference_hu(volume_hu, lung_labels),
+        noise_hu=_noise_hu(volume_hu, lung_labels),
+    )
+    return _apply_to_all(placed, volume_hu, lung_labels, rng)
+
+
+def _apply_to_all(
+    placed: PlacedLesions,
+    volume_hu: NDArray[np.int16],
+    lung_labels: NDArray[np.uint8],
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+    """Change every plane, in order."""
+    changed = volume_hu.copy()
+    mask = np.zeros(volume_hu.shape, bool)
     for index in range(len(volume_hu)):
         plane, mask[index] = apply_lesions(placed, index, volume_hu[index], lung_labels[index], rng)
         changed[index] = np.clip(np.round(plane), -1024, 3071)
@@ -146,14 +180,33 @@ def draw_lesions(
     """
     lungs = coarse_lungs(lung_labels, spacing_mm, rng)
     draw = ground_glass_fields if pattern is Pattern.COVID_19 else consolidation_fields
-    fields = draw(lungs, severity, MASK_THRESHOLD, rng)
-    rows, columns = lung_labels.shape[1:]
+    return _on_grid(
+        draw(lungs, severity, MASK_THRESHOLD, rng),
+        lungs,
+        lung_labels.shape,
+        spacing_mm,
+        reference_hu=reference_hu,
+        noise_hu=noise_hu,
+    )
+
+
+def _on_grid(
+    fields: LesionFields,
+    lungs: CoarseLungs,
+    shape: tuple[int, ...],
+    spacing_mm: tuple[float, float, float],
+    *,
+    reference_hu: float,
+    noise_hu: float,
+) -> PlacedLesions:
+    """Say how coarse fields reach the grid of the volume, ``(slices, rows, columns)``."""
+    rows, columns = shape[1:]
     pixel_mm = spacing_mm[1]
     offset_mm = (-(columns - 1) / 2 * pixel_mm, -(rows - 1) / 2 * pixel_mm)
     return PlacedLesions(
         fields=fields,
         target_hu=fields.target_hu,
-        axes=_axes(lungs, lung_labels.shape),
+        axes=_axes(lungs, shape),
         bronchograms=join_tubes(fields.bronchograms) if fields.bronchograms else None,
         grid=make_grid(rows, columns, pixel_mm, offset_mm),
         slice_spacing_mm=spacing_mm[0],
@@ -244,6 +297,11 @@ def _septa(shape: tuple[int, int], pixel_mm: float, rng: np.random.Generator) ->
     field_values = ndimage.gaussian_filter(field_values, 2.0 / pixel_mm, truncate=3.0)
     field_values /= max(float(field_values.std()), 1e-6)
     return np.asarray(np.exp(-((field_values / 0.3) ** 2)), np.float32)
+
+
+def _reference_hu(volume_hu: NDArray[np.int16], lung_labels: NDArray[np.uint8]) -> float:
+    """Give the HU of healthy parenchyma: what a third of the lungs lies below."""
+    return float(np.percentile(volume_hu[lung_labels > 0], 35))
 
 
 def _noise_hu(volume_hu: NDArray[np.int16], lung_labels: NDArray[np.uint8]) -> float:

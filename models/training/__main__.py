@@ -1,9 +1,13 @@
-"""Train and package the models that ship; ``screener models evaluate`` measures them.
+"""Train, measure and package the models that ship, and draw their failures.
 
 Example: train the lung network on two CPU cores and write its model folder.
 
     python -m models.training lungs --data DATA/train/lctsc256 --out runs/lungs
-    python -m models.training package lungs --weights runs/lungs/lungs.pt --out runs/model
+    python -m models.training package lungs --weights runs/lungs/005/lungs.pt --out runs/model
+
+Measure eight networks trained with ``--cross-validate``, each on the patient it left out.
+
+    python -m models.training measure --data DATA/train/lctsc256 --weights runs/lungs
 """
 
 import argparse
@@ -11,16 +15,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from rich.progress import track
 
 from models.datasets.lung_slices import HELD_OUT_CASE, read_lctsc
-from models.registry import SHIPPED_MODELS
+from models.registry import SHIPPED_MODELS, find_model, open_model_folder
+from models.session import LungSegmenter, Provider, SliceClassifier
 from models.training import train_slices
+from models.training.failures import FAILURES_FILE
+from models.training.measure_lungs import measure_lungs, segmenter_of_fold
 from models.training.networks import AttentionUNet, SliceNetwork
 from models.training.package import package_lungs, package_slices
+from models.training.shipped_failures import draw_lung_failures, draw_slice_failures
 from models.training.slice_bank import BankRecipe, build_bank
 from models.training.train_lungs import (
     LungRecipe,
     finishing_recipe,
+    solid_lung_recipe,
     train_lungs,
 )
 from models.training.train_slices import (
@@ -34,10 +44,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one sub-command."""
     parsed = make_parser().parse_args(arguments)
     torch.set_num_threads(parsed.threads)
-    if parsed.command == "package":
-        package(parsed)
-    else:
-        train(parsed)
+    commands = {"package": package, "measure": measure, "failures": draw_failures}
+    commands.get(parsed.command, train)(parsed)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -64,6 +72,12 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--weights", type=Path, required=True, help="lungs.pt or slices.pt")
     command.add_argument("--template", type=Path, help="folder whose manifest text is taken over")
     command.add_argument("--out", type=Path, required=True, help="the model folder")
+    command = commands.add_parser("measure", help="measure the lung networks of all folds")
+    command.add_argument("--data", type=Path, required=True, help="folder with img/ and lung/")
+    command.add_argument("--weights", type=Path, required=True, help="folder with 000/lungs.pt ...")
+    command = commands.add_parser("failures", help="draw where the models that ship fail")
+    command.add_argument("--out", type=Path, default=SHIPPED_MODELS, help="root of model folders")
+    command.add_argument("--before", type=Path, help="model folder of the lungs shipped before")
     return parser
 
 
@@ -78,7 +92,7 @@ def train(parsed: argparse.Namespace) -> None:
     device = torch.device(parsed.device)
     if parsed.command == "lungs":
         lungs: dict[str, AttentionUNet] | None = None
-        for recipe in (LungRecipe(), finishing_recipe()):
+        for recipe in (LungRecipe(), finishing_recipe(), solid_lung_recipe()):
             course = replace(recipe, n_steps=parsed.steps or recipe.n_steps)
             lungs = train_lungs(bank, patients_of, course, parsed.out, device=device, start=lungs)
     else:
@@ -111,6 +125,35 @@ def package(parsed: argparse.Namespace) -> None:
         slices.expect_prevalence(EXPECTED_PREVALENCE, trained=TRAINED_PREVALENCE)
         largest = package_slices(slices, SliceRecipe().grid, template=template, folder=parsed.out)
     print(f"{parsed.out}: largest difference between torch and ONNX Runtime {largest:.1e}")
+
+
+def measure(parsed: argparse.Namespace) -> None:
+    """Print Dice of every state of the lungs, by patient and with its interval."""
+    recipe = LungRecipe()
+    threshold = find_model("lung-segmentation").manifest.operating_point.threshold
+    slices = read_lctsc(parsed.data, with_held_out=True)
+    segmenter_of = segmenter_of_fold(parsed.weights, recipe.widths, recipe.grid, threshold)
+    for one in measure_lungs(slices, segmenter_of, track):
+        low, high = one.involved
+        print(f"{one.state.value}, {low:.0%} to {high:.0%} of the lungs:", end=" ")
+        print(f"Dice {one.mean.value:.4f} ({one.mean.lower:.4f} to {one.mean.upper:.4f}),", end=" ")
+        print(f"threshold method {one.by_threshold:.4f};", end=" ")
+        print(", ".join(f"{name} {value:.3f}" for name, value in one.by_patient.items()))
+
+
+def draw_failures(parsed: argparse.Namespace) -> None:
+    """Write ``failures.png`` beside the card of each model that ships."""
+    folder = find_model("lung-segmentation")
+    provider, threads = Provider.CPU, parsed.threads
+    lungs = LungSegmenter(folder, provider=provider, threads=threads)
+    before = None
+    if parsed.before is not None:
+        older = open_model_folder(parsed.before)
+        before = LungSegmenter(older, provider=provider, threads=threads)
+    draw_lung_failures(parsed.out / folder.path.name / FAILURES_FILE, lungs, before)
+    slices = find_model("slice-classifier")
+    classifier = SliceClassifier(slices, provider=provider, threads=threads)
+    draw_slice_failures(parsed.out / slices.path.name / FAILURES_FILE, lungs, classifier)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
 from models.datasets import LabelledImages
 from models.training.measuring import MeasuredClasses, MeasuredMasks
+from models.training.picture_sheet import Picture, draw_sheet
 from models.training.prepared import PreparedImages
 
-#: Most pictures on the sheet, pictures in a row, side of one in pixels, height of its caption.
-_MOST, _PER_ROW, _SIDE, _CAPTION = 8, 4, 220, 34
+#: Most pictures on the sheet.
+_MOST = 8
 #: A mask below this Dice is a failure worth a look.
 _POOR_DICE = 0.95
 FAILURES_FILE = "failures.png"
@@ -35,12 +35,15 @@ def show_class_failures(
     wrong = np.flatnonzero(decided.decisions != decided.labels)
     surety = decided.probabilities[wrong, decided.decisions[wrong]]
     shown = wrong[np.argsort(-surety, kind="stable")][:_MOST]
-    captions = [
-        f"{data.classes[decided.labels[n]]}, called\n{data.classes[decided.decisions[n]]} "
-        f"({decided.probabilities[n, decided.decisions[n]]:.2f})"
+    pictures = [
+        Picture(
+            _grey(prepared, int(n)),
+            f"{data.classes[decided.labels[n]]}, called\n{data.classes[decided.decisions[n]]} "
+            f"({decided.probabilities[n, decided.decisions[n]]:.2f})",
+        )
         for n in shown
     ]
-    _draw_sheet([_grey(prepared, int(n)) for n in shown], captions, folder)
+    draw_sheet(pictures, folder / FAILURES_FILE)
     lines = [
         f"{len(wrong)} of {len(decided.labels)} {measured.side} images were called another class."
     ]
@@ -65,10 +68,14 @@ def show_mask_failures(
     dice = np.array(measured.per_image)
     poor = np.flatnonzero(dice < _POOR_DICE)
     shown = poor[np.argsort(dice[poor], kind="stable")][:_MOST]
-    captions = [
-        f"Dice {dice[n]:.2f}\n{data.samples[prepared.indices[n]].name[-30:]}" for n in shown
+    pictures = [
+        Picture(
+            _grey(prepared, int(n)),
+            f"Dice {dice[n]:.2f}\n{data.samples[prepared.indices[n]].name[-30:]}",
+        )
+        for n in shown
     ]
-    _draw_sheet([_grey(prepared, int(n)) for n in shown], captions, folder)
+    draw_sheet(pictures, folder / FAILURES_FILE)
     words = f"{len(poor)} of {len(dice)} {measured.side} images have a Dice below {_POOR_DICE}."
     if len(shown):
         words += f" The {len(shown)} lowest:"
@@ -77,18 +84,3 @@ def show_mask_failures(
 
 def _grey(prepared: PreparedImages, number: int) -> NDArray[np.uint8]:
     return prepared.images[number, 0].float().clamp(0, 255).byte().numpy()
-
-
-def _draw_sheet(images: list[NDArray[np.uint8]], captions: list[str], folder: Path) -> None:
-    """Lay pictures with captions out in rows; nothing is written where there are none."""
-    if not images:
-        return
-    n_rows = -(-len(images) // _PER_ROW)
-    sheet = Image.new("L", (_PER_ROW * _SIDE, n_rows * (_SIDE + _CAPTION)), 255)
-    draw = ImageDraw.Draw(sheet)
-    for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        x, y = number % _PER_ROW * _SIDE, number // _PER_ROW * (_SIDE + _CAPTION)
-        sheet.paste(Image.fromarray(image).resize((_SIDE - 4, _SIDE - 4)), (x + 2, y + 2))
-        draw.multiline_text((x + 4, y + _SIDE), caption, fill=0)
-    folder.mkdir(parents=True, exist_ok=True)
-    sheet.save(folder / FAILURES_FILE)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from models.phantom import LEFT_LUNG, RIGHT_LUNG, Pattern, place_lesions
+from models.phantom import LEFT_LUNG, RIGHT_LUNG, Pattern, place_lesions, place_solid_lobes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -131,3 +131,23 @@ def test_wrong_inputs_are_refused_by_name() -> None:
         place_lesions(volume, labels, SPACING_MM, Pattern.COVID_19, 1.5, rng)
     with pytest.raises(ValueError, match="square pixels"):
         place_lesions(volume, labels, (5.0, 2.5, 2.0), Pattern.COVID_19, 0.5, rng)
+
+
+def test_solid_lobes_fill_the_wanted_share_and_stay_inside() -> None:
+    """Half of the lungs is soft tissue then, with open bronchi; the wall stays."""
+    volume, labels = two_lungs(40)
+    changed, mask = place_solid_lobes(volume, labels, SPACING_MM, 0.5, np.random.default_rng(4))
+    assert 0.5 <= mask[labels > 0].mean() < 1.0
+    assert not mask[labels == 0].any()
+    assert -60 < float(np.median(changed[mask])) < 70
+    assert (changed[mask] < -400).any()
+    assert np.abs(changed.astype(int) - volume)[labels == 0].max() <= 60
+
+
+def test_solid_lobes_need_lungs() -> None:
+    """A volume without lungs comes back as it was."""
+    volume, labels = two_lungs(4)
+    rng = np.random.default_rng(4)
+    changed, mask = place_solid_lobes(volume, labels * 0, SPACING_MM, 0.5, rng)
+    assert (changed == volume).all()
+    assert not mask.any()
