@@ -128,8 +128,8 @@ def solid_lung_recipe() -> LungRecipe:
         finishing_recipe(),
         seed=26,
         n_steps=3000,
-        learning_rate=1.5e-3,
-        hard_every=4,
+        learning_rate=2e-3,
+        hard_every=5,
         solid=0.5,
         source_shares={
             Source.REAL: 0.62,
