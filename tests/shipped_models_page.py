@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 INTRODUCTION = """\
 Two models screen. Each is a folder: `manifest.toml` for programs, `card.md` for people,
 `model.onnx`. `screener models show NAME` prints the manifest, `screener models verify` proves that
-the files are those that were released, and [pin a model](../howto/pin-a-model.md) says how a node is
-tied to one digest. `python -m models.training failures` draws the pictures of the cards again.
+the files are those that were released, and [pin a model](../howto/pin-a-model.md) says how a node
+is tied to one digest. `python -m models.training failures` draws pictures of failures.
 
-Neither is a recipe of `screener models train`: a recipe is one data set, one course of epochs and one
-loss, while these learn from slices of four sources drawn by weight, in courses that follow each
+Neither is a recipe of `screener models train`: a recipe is one data set, one course of epochs and
+one loss, while these learn from slices of four sources drawn by weight, in courses that follow each
 other, with lesions painted anew at every step. `python -m models.training lungs` and `slices` run
 them; the numbers stand in `models/training/train_lungs.py` and `train_slices.py`."""
 
