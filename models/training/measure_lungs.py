@@ -4,7 +4,7 @@ Three times the same series: as they are, with synthetic ground glass in half of
 whole lobes solid. The masks stay those of the experts: diseased lung is lung.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -86,7 +86,7 @@ def diseased(
 def measure_lungs(
     slices: LungSlices,
     segmenter_of: Callable[[str], Segmenter],
-    track: Callable[[Sequence[str]], Iterator[str]],
+    track: Callable[[Sequence[str]], Iterable[str]],
 ) -> list[LungDice]:
     """Measure each patient with the network that left the patient out.
 
