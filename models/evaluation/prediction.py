@@ -19,7 +19,6 @@ from models.evaluation.volumes import (
     segment_volume,
 )
 from models.manifest import HuWindow
-from models.model_arrays import sigmoid
 from models.session import ImageClassifier, SliceClassifier
 
 #: Share of a picture that must be lung before the box around it is believed.
@@ -88,15 +87,11 @@ def classify_slices(
     adapt = adapter(data.unit, Unit.HU, window)
     if segmenter is not None and has_volumes(data) and data.unit is Unit.HU:
         return _classify_volumes(classifier, segmenter, data)
-    logits: list[NDArray[np.float32]] = []
+    answers = _Answers(classifier)
     for batch, _ in _batches(data, adapt, track(range(len(data)))):
         hu = np.stack(batch).astype(np.int16)
-        logits.append(classifier.logits(hu, _picture_boxes(segmenter, hu)))
-    return Predictions(
-        classifier.manifest.class_names,
-        tuple(range(len(data))),
-        np.concatenate(logits).astype(np.float64),
-    )
+        answers.add(hu, _picture_boxes(segmenter, hu))
+    return answers.predictions(tuple(range(len(data))))
 
 
 def _classify_volumes(
@@ -104,35 +99,45 @@ def _classify_volumes(
 ) -> Predictions:
     indices: list[int] = []
     without: list[int] = []
-    logits: list[NDArray[np.float32]] = []
-    shares: list[NDArray[np.float32]] = []
-    has_map = len(classifier.manifest.outputs) > 1
+    answers = _Answers(classifier)
     for volume in read_volumes(data):
         masks = segment_volume(segmenter, volume.images, volume.spacing_mm) > 0
         bearing = lung_bearing(masks, volume.spacing_mm)
         for begin in range(0, len(bearing), BATCH_SIZE):
             chosen = bearing[begin : begin + BATCH_SIZE]
-            hu, boxes = volume.images[chosen], lung_boxes(masks[chosen])
-            logits.append(classifier.logits(hu, boxes))
-            if has_map:
-                shares.append(_lesion_shares(classifier.lesion_logits(hu, boxes)))
+            answers.add(volume.images[chosen], lung_boxes(masks[chosen]))
         seen = set(bearing.tolist())
         indices += [volume.indices[n] for n in bearing]
         without += [index for n, index in enumerate(volume.indices) if n not in seen]
-    if not logits:
+    if not indices:
         raise DatasetInvalid(f"no slice of {data.name} shows lungs; is this chest CT in HU?")
-    return Predictions(
-        classifier.manifest.class_names,
-        tuple(indices),
-        np.concatenate(logits).astype(np.float64),
-        tuple(without),
-        np.concatenate(shares).astype(np.float64) if shares else None,
-    )
+    return answers.predictions(tuple(indices), tuple(without))
 
 
-def _lesion_shares(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give the mean probability of lesion over the map of each slice."""
-    return np.asarray(sigmoid(logits).mean(axis=(1, 2)), dtype=np.float32)
+class _Answers:
+    """Gathers what a slice model says of batches: class logits and, with a map, lesion shares."""
+
+    def __init__(self, classifier: SliceClassifier) -> None:
+        self._classifier = classifier
+        self._logits: list[NDArray[np.float32]] = []
+        self._shares: list[NDArray[np.float32]] = []
+
+    def add(self, hu: NDArray[np.int16], boxes: NDArray[np.float32]) -> None:
+        """Run a batch once; the share of a slice is the mean probability of lesion of its map."""
+        logits, lesions = self._classifier.predict(hu, boxes)
+        self._logits.append(logits)
+        if lesions is not None:
+            self._shares.append(lesions.mean(axis=(1, 2)))
+
+    def predictions(self, indices: tuple[int, ...], without: tuple[int, ...] = ()) -> Predictions:
+        """Give all batches as one, for the images of these indices."""
+        return Predictions(
+            self._classifier.manifest.class_names,
+            indices,
+            np.concatenate(self._logits).astype(np.float64),
+            without,
+            np.concatenate(self._shares).astype(np.float64) if self._shares else None,
+        )
 
 
 def _batches(
