@@ -96,7 +96,9 @@ class BlackHole:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)  # closing alone would not end the waiting accept
         self._server.close()
+        self._thread.join()
         for one in self._held:
             one.close()
 

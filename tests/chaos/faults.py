@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from tests.chaos.archive import Archive, BlackHole, Mood
 from tests.chaos.node import ChaosNode, Engine, Role
-from tests.integration.processes import find_program
+from tests.integration.processes import find_program, wait_until
 
 if TYPE_CHECKING:
     import random
@@ -34,6 +34,12 @@ if TYPE_CHECKING:
 
 #: Debian's library that bends the clock of a process.
 FAKETIME = Path(f"/usr/lib/{platform.machine()}-linux-gnu/faketime/libfaketime.so.1")
+_BENT_CLOCK = (
+    ("LD_PRELOAD", str(FAKETIME)),
+    ("FAKETIME_TIMESTAMP_FILE", "{folder}/clock"),
+    ("FAKETIME_NO_CACHE", "1"),
+    ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+)
 _ENGINES = (Engine.EMBEDDED, Engine.CELERY)
 
 
@@ -174,6 +180,41 @@ def lock_database(scene: Scene) -> None:
             connection.close()
 
 
+def hold_database(scene: Scene) -> None:
+    """Let another program hold the SQLite file for more than a minute, in the middle of it all."""
+    path = scene.node.services.database_url.removeprefix("sqlite:///")
+    with scene.sending():
+        scene.wait(1.0, 6.0)
+        connection = sqlite3.connect(path, isolation_level=None, timeout=60)
+        connection.execute("BEGIN EXCLUSIVE")
+        scene.wait(62.0, 70.0)
+        connection.execute("ROLLBACK")
+        connection.close()
+
+
+def fill_database_disk(scene: Scene) -> None:
+    """Fill the disk of the database to the last byte, twice; then make room."""
+    filler = scene.folder / "database" / "somebody-elses-file"
+    with scene.sending():
+        for _ in range(2):
+            scene.wait(0.5, 4.0)
+            _fill(filler)
+            scene.wait(6.0, 10.0)
+            filler.unlink()
+
+
+def stop_database_politely(scene: Scene) -> None:
+    """Restart PostgreSQL as an administrator does: transactions are broken off, then it is back."""
+    if scene.database is None:
+        raise ValueError("this fault needs a database server of its own")
+    with scene.sending():
+        for _ in range(2):
+            scene.wait(2.0, 6.0)
+            scene.database.kill(signal.SIGINT)
+            scene.wait(1.0, 4.0)
+            scene.database.start()
+
+
 def kill_database(scene: Scene) -> None:
     """Kill PostgreSQL without a word, and start it again."""
     if scene.database is None:
@@ -201,6 +242,21 @@ def lose_broker(scene: Scene) -> None:
     scene.broker.flush()
 
 
+def abuse_broker(scene: Scene) -> None:
+    """Let Redis refuse every write for want of memory, then make its lists into something else."""
+    if scene.broker is None:
+        raise ValueError("this fault needs a broker of its own")
+    with scene.sending():
+        scene.wait(1.0, 3.0)
+        scene.broker.limit_memory(1)
+        scene.wait(6.0, 10.0)
+        scene.broker.limit_memory(0)
+    scene.wait(1.0, 3.0)
+    scene.broker.spoil_queues()
+    scene.wait(4.0, 8.0)
+    scene.broker.flush()
+
+
 def forge_doorbells(scene: Scene) -> None:
     """Fill the queues with messages that nobody sent: wrong ids, wrong tasks, no JSON."""
     if scene.broker is None:
@@ -223,6 +279,28 @@ def fill_spool(scene: Scene) -> None:
         filler.unlink()
     if 0xC211 in scene.modality.statuses:
         raise AssertionError("a full disk was answered as if the data were bad (0xC211)")
+
+
+def write_protect_spool(scene: Scene) -> None:
+    """Let the file system of the spool become read-only, as it does after errors; then mend it."""
+    spool = scene.node.data / "spool"
+    with scene.sending():
+        scene.wait(0.5, 2.0)
+        _remount(spool, "ro")
+        scene.wait(4.0, 7.0)
+        _remount(spool, "rw")
+    if 0xC211 in scene.modality.statuses:
+        raise AssertionError("a read-only disk was answered as if the data were bad (0xC211)")
+
+
+def _remount(folder: Path, mode: str) -> None:
+    """Change how a disk is mounted; refused while a file is being written, so try again."""
+    command = ["mount", "-o", f"remount,{mode}", str(folder)]
+
+    def is_done() -> bool:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    wait_until(is_done, f"the disk is mounted {mode}")
 
 
 def fail_fsync(scene: Scene) -> None:
@@ -369,6 +447,18 @@ def step_clock(scene: Scene) -> None:
             clock.write_text(f"{step}\n", encoding="ascii")
 
 
+def step_clock_under_fire(scene: Scene) -> None:
+    """Kill whoever holds a claim while the clock is a day ahead; then it is today again."""
+    clock = scene.folder / "clock"
+    clock.write_text("+1d\n", encoding="ascii")
+    with scene.sending():
+        scene.wait(1.0, 4.0)
+    scene.wait(4.0, 8.0)
+    scene.node.hit(Role.WORKER)
+    scene.node.hit(Role.SENDER)
+    clock.write_text("+0\n", encoding="ascii")
+
+
 def break_model(scene: Scene) -> None:
     """Change one byte of a model while the node runs, and mend it after a while."""
     graph = scene.folder / "models" / "lung_segmentation" / "model.onnx"
@@ -402,10 +492,21 @@ FAULTS: tuple[Fault, ...] = (
     Fault("2b", "kill -9 of senders", kill_sender),
     Fault("3", "segmentation fault and lack of memory in workers", crash_decoder, may_fail=True),
     Fault("4", "database held by another program", lock_database, engines=(Engine.EMBEDDED,)),
+    Fault("4a", "database held for a minute", hold_database, engines=(Engine.EMBEDDED,)),
     Fault("4b", "kill -9 of the database server", kill_database, engines=(Engine.CELERY,)),
+    Fault("4c", "restart of the database server", stop_database_politely, engines=(Engine.CELERY,)),
+    Fault(
+        "4d",
+        "disk of the database full",
+        fill_database_disk,
+        engines=(Engine.EMBEDDED,),
+        needs=("database-disk",),
+    ),
     Fault("5", "broker emptied and killed", lose_broker, engines=(Engine.CELERY,)),
     Fault("5b", "forged messages in the broker", forge_doorbells, engines=(Engine.CELERY,)),
+    Fault("5c", "broker out of memory, lists spoilt", abuse_broker, engines=(Engine.CELERY,)),
     Fault("6", "spool full", fill_spool, needs=("tmpfs",)),
+    Fault("6b", "spool read-only", write_protect_spool, needs=("tmpfs",)),
     Fault("7", "fsync fails", fail_fsync, needs=("strace",)),
     Fault("9", "archive away, then a black hole", archive_is_away),
     Fault("9b", "archive full, aborting, silent, forgetful, warning", archive_has_moods),
@@ -419,12 +520,14 @@ FAULTS: tuple[Fault, ...] = (
         "11",
         "clock steps",
         step_clock,
-        environment=(
-            ("LD_PRELOAD", str(FAKETIME)),
-            ("FAKETIME_TIMESTAMP_FILE", "{folder}/clock"),
-            ("FAKETIME_NO_CACHE", "1"),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-        ),
+        environment=_BENT_CLOCK,
+        needs=("faketime",),
+    ),
+    Fault(
+        "11b",
+        "clock steps back while claims are held",
+        step_clock_under_fire,
+        environment=_BENT_CLOCK,
         needs=("faketime",),
     ),
     Fault("12", "silent and half-open peers", silent_peers),

@@ -126,8 +126,8 @@ def run_fault(
                     may_fail=fault.may_fail,
                 )
             )
-    except (AssertionError, pytest.fail.Exception, subprocess.TimeoutExpired) as error:
-        return outcome(str(error))
+    except (AssertionError, pytest.fail.Exception, subprocess.TimeoutExpired, OSError) as error:
+        return outcome(f"{type(error).__name__}: {error}")
 
 
 @contextmanager
@@ -144,6 +144,9 @@ def _scene(
             stack.enter_context(_small_disk(folder / "data" / "spool"))
         database = broker = None
         services = Services(f"sqlite:///{folder / 'data' / 'screener.sqlite3'}")
+        if "database-disk" in fault.needs:
+            stack.enter_context(_small_disk(folder / "database"))
+            services = Services(f"sqlite:///{folder / 'database' / 'screener.sqlite3'}")
         if engine is Engine.CELERY:
             database = stack.enter_context(DatabaseServer())
             broker = stack.enter_context(BrokerServer())
@@ -194,7 +197,7 @@ def _filled(pairs: Sequence[tuple[str, str]], folder: Path) -> dict[str, str]:
 
 def _missing(fault: Fault) -> str:
     """Say what this machine lacks for a fault, empty when nothing."""
-    if "tmpfs" in fault.needs and os.geteuid() != 0:
+    if {"tmpfs", "database-disk"} & set(fault.needs) and os.geteuid() != 0:
         return "only root may mount a small disk"
     if "strace" in fault.needs and shutil.which("strace") is None:
         return "strace is not installed"

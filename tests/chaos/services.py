@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 import psycopg
 import redis
 
+from screener.enqueue import QUEUES
 from tests.integration.databases import accepts, make_cluster, server_arguments
 from tests.integration.processes import (
     end_group,
@@ -64,10 +65,10 @@ class DatabaseServer:
         self._process = self._stack.enter_context(running(arguments, self._folder / "server.log"))
         wait_until(lambda: accepts(self._maintenance_url), "PostgreSQL accepts connections", 120)
 
-    def kill(self) -> None:
-        """End the whole server without a word."""
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """End the whole server, without a word unless told otherwise."""
         if self._process is not None:
-            end_group(self._process, signal.SIGKILL)
+            end_group(self._process, number)
         (self._data / "postmaster.pid").unlink(missing_ok=True)
 
 
@@ -110,11 +111,22 @@ class BrokerServer:
         with redis.Redis(port=self._port) as client:
             client.flushall()
 
+    def limit_memory(self, n_bytes: int) -> None:
+        """Refuse every write beyond so many bytes; 0 lifts the limit."""
+        with redis.Redis(port=self._port) as client:
+            client.config_set("maxmemory", n_bytes)
+
+    def spoil_queues(self) -> None:
+        """Put a text where each list was: nobody can take from it, or add to it."""
+        with redis.Redis(port=self._port) as client:
+            for queue in QUEUES:
+                client.set(queue, "no list")
+
     def push_rubbish(self, n_messages: int, rng: random.Random) -> None:
         """Put messages into the queues that no part of the node ever sent."""
         with redis.Redis(port=self._port) as client:
             for number in range(n_messages):
-                queue = rng.choice(("stat", "routine", "deliver", "sweep"))
+                queue = rng.choice(QUEUES)
                 client.lpush(queue, _forged(number, rng))
 
 
