@@ -27,8 +27,13 @@ from screener.destinations import (
     DestinationSettings,
     protocol_of_key,
 )
-from screener.domain import VotePolicy, VoteRule
 from screener.errors import ConfigError
+from screener.screening_settings import (
+    InferenceSettings,
+    ModelsSettings,
+    ReportSettings,
+    VoteSettings,
+)
 from screener.setting_types import (
     AeTitle,
     CertificatePin,
@@ -37,7 +42,6 @@ from screener.setting_types import (
     Seconds,
     Section,
     SeriesRequirement,
-    Sha256,
 )
 from screener.upkeep_settings import (
     AlertSettings,
@@ -55,8 +59,6 @@ SQLITE_FILE = "screener.sqlite3"
 
 #: Variable that names the settings file.
 SETTINGS_FILE_VARIABLE = "SCREENER_SETTINGS"
-
-_VOTE = VotePolicy(name="default", rule=VoteRule.AFFECTED_FRACTION)
 
 
 class NodeSettings(Section):
@@ -156,59 +158,6 @@ class WorkerSettings(Section):
     retry_cap_s: Seconds = 300.0
     ring_again_s: Seconds = 2.0
     drain_s: Seconds = 60.0
-
-
-class ModelSettings(Section):
-    """A model by name, pinned by content; an empty digest pins what its manifest says."""
-
-    name: str
-    sha256: Sha256 = ""
-
-
-class ModelsSettings(Section):
-    """Which models screen."""
-
-    root: Path | None = None
-    lungs: ModelSettings = ModelSettings(name="lung_segmentation")
-    slices: ModelSettings = ModelSettings(name="slice_classifier")
-
-
-class InferenceSettings(Section):
-    """How ONNX Runtime is used."""
-
-    provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"
-    threads: Annotated[int, Field(ge=0)] = 0
-    batch_size: Annotated[int, Field(ge=1, le=256)] = 8
-    decode_threads: Annotated[int, Field(ge=1, le=64)] = 2
-
-
-class VoteSettings(Section):
-    """How slices become a decision; see `screener.vote` for the arithmetic."""
-
-    name: str = _VOTE.name
-    rule: VoteRule = _VOTE.rule
-    slice_threshold: Annotated[float, Field(gt=0, lt=1)] = _VOTE.slice_threshold
-    affected_fraction_threshold: Annotated[float, Field(gt=0, lt=1)] = (
-        _VOTE.affected_fraction_threshold
-    )
-    longest_run_threshold_mm: Annotated[float, Field(gt=0)] = _VOTE.longest_run_threshold_mm
-    indeterminate_margin: Annotated[float, Field(ge=0, lt=1)] = _VOTE.indeterminate_margin
-    least_slices: Annotated[int, Field(ge=1)] = _VOTE.least_slices
-
-    def policy(self) -> VotePolicy:
-        """Give the policy as the vote takes it."""
-        return VotePolicy(**self.model_dump())
-
-
-class ReportSettings(Section):
-    """What stands in every result object."""
-
-    institution_name: Annotated[str, Field(max_length=64)] = ""
-    content_qualification: Literal["RESEARCH", "PRODUCT"] = "RESEARCH"
-    sr_class: Literal["comprehensive-3d", "comprehensive", "enhanced"] = "comprehensive-3d"
-    charset: Literal["utf8", "source"] = "utf8"
-    maximum_slice_groups: Annotated[int, Field(ge=0, le=1000)] = 64
-    key_slices: Annotated[int, Field(ge=1, le=24)] = 6
 
 
 class LogSettings(Section):

@@ -227,27 +227,8 @@ def _check_gaps(geometry: SeriesGeometry, rules: GeometryRules) -> None:
 def _find_defects(
     geometry: SeriesGeometry, distances: Vector, rules: GeometryRules
 ) -> tuple[SourceDefect, ...]:
-    found: list[SourceDefect] = []
+    found = _find_lacks(geometry, distances, rules)
     spacing_mm = geometry.slice_spacing_mm
-    if geometry.n_missing_slices:
-        n_gaps = int((distances > rules.gap_share * spacing_mm).sum())
-        found.append(
-            SourceDefect(
-                DefectCode.SLICE_GAP,
-                f"{n_gaps} gaps, the largest {geometry.largest_gap_mm:.1f} mm; about "
-                f"{geometry.n_missing_slices} slices are missing",
-                geometry.n_missing_slices,
-            )
-        )
-    if geometry.n_duplicate_positions:
-        found.append(
-            SourceDefect(
-                DefectCode.DUPLICATE_POSITION,
-                f"{geometry.n_duplicate_positions} slices lie where another one does; "
-                "the last by number, then the newest, was used",
-                geometry.n_duplicate_positions,
-            )
-        )
     if not geometry.is_regular:
         found.append(
             SourceDefect(
@@ -271,3 +252,30 @@ def _find_defects(
             )
         )
     return tuple(found)
+
+
+def _find_lacks(
+    geometry: SeriesGeometry, distances: Vector, rules: GeometryRules
+) -> list[SourceDefect]:
+    """Find positions without a slice, and those with several."""
+    found = []
+    if geometry.n_missing_slices:
+        n_gaps = int((distances > rules.gap_share * geometry.slice_spacing_mm).sum())
+        found.append(
+            SourceDefect(
+                DefectCode.SLICE_GAP,
+                f"{n_gaps} gaps, the largest {geometry.largest_gap_mm:.1f} mm; about "
+                f"{geometry.n_missing_slices} slices are missing",
+                geometry.n_missing_slices,
+            )
+        )
+    if geometry.n_duplicate_positions:
+        found.append(
+            SourceDefect(
+                DefectCode.DUPLICATE_POSITION,
+                f"{geometry.n_duplicate_positions} slices lie where another one does; "
+                "the last by number, then the newest, was used",
+                geometry.n_duplicate_positions,
+            )
+        )
+    return found

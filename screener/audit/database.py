@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from screener.audit.tables import Row
+    from screener.audit.table_types import Row
 
 #: How long a writer waits for another on SQLite.
 BUSY_TIMEOUT_S = 10.0

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from screener.audit.tables import Row, RunningNumber
+from screener.audit.table_types import Row, RunningNumber
 
 _OPEN = text("resolved_at IS NULL")
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from models.manifest import Manifest
     from models.registry import ModelFolder
-    from screener.settings import ModelSettings, Settings
+    from screener.screening_settings import ModelSettings
+    from screener.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from screener.audit.events import EventKind, append_event
 from screener.audit.ledger import complete_study, open_studies, register_instance
 from screener.audit.registration import Registration
 from screener.audit.story import why
-from screener.audit.tables import Row
+from screener.audit.table_types import Row
 from screener.audit.verification import verify_chain
 from screener.domain import CompletionReason, RunState, StudyState
 from screener.errors import DatabaseUnavailable

@@ -16,7 +16,8 @@ from sqlalchemy.exc import StatementError
 from screener.audit import database as database_module
 from screener.audit.database import Database, insert_if_absent
 from screener.audit.ledger import register_instance
-from screener.audit.tables import Model, Row, Study
+from screener.audit.table_types import Row
+from screener.audit.tables import Model, Study
 from screener.errors import ConfigError, DatabaseUnavailable
 from tests.audit_factories import NOW, make_received
 
