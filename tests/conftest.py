@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from screener.audit.database import Database
 from screener.settings import SQLITE_FILE
@@ -14,6 +15,10 @@ from screener.settings import SQLITE_FILE
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+# A busy machine is slow at everything; that is no finding of a property.
+settings.register_profile("screener", suppress_health_check=[HealthCheck.too_slow], deadline=None)
+settings.load_profile("screener")
 
 pytest_plugins = ["tests.integration.databases", "tests.integration.brokers"]
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from datetime import time
 
-from celery.schedules import crontab
 from celery.signals import setup_logging
 
 from screener.daemon.asking import ASK_EVERY_S
+from screener.daemon.nightly import LOOK_FOR_AUDIT_EVERY_S
 from screener.daemon.purging import PURGE_EVERY_S
 from screener.daemon.site_logs import set_up_site_logs
 from screener.daemon.watching import COUNT_EVERY_S
@@ -27,6 +26,7 @@ from screener.enqueue import (
 )
 from screener.logs import TextlessHandler, keep_texts_out
 from screener.settings import Settings, load_settings
+from workers.beat import SCHEDULER
 from workers.transport import TRANSPORT
 
 #: A message that waited this many periods is dropped: the next one does its work.
@@ -35,7 +35,6 @@ PERIODS_UNTIL_STALE = 5
 
 def beat_schedule(settings: Settings) -> dict[str, dict[str, object]]:
     """Give what beat sends and when; every task is safe to send twice."""
-    nightly_at = time.fromisoformat(settings.audit.nightly_at_utc)
     # A short wait must still hold a question: it is first asked at half of the study's quiet time.
     ask_every_s = min(ASK_EVERY_S, settings.completion.study_quiet_s / 4)
     return {
@@ -47,11 +46,7 @@ def beat_schedule(settings: Settings) -> dict[str, dict[str, object]]:
         "export": _every(settings.audit_repository.every_s, EXPORT, QUEUE_DELIVER),
         "purge": _every(PURGE_EVERY_S, PURGE, QUEUE_DELIVER),
         "confirm": _every(settings.delivery.first_retry_s, CONFIRM_SENT, QUEUE_DELIVER),
-        "nightly-audit": {
-            "task": NIGHTLY_AUDIT,
-            "schedule": crontab(hour=nightly_at.hour, minute=nightly_at.minute),
-            "options": {"queue": QUEUE_SWEEP},
-        },
+        "nightly-audit": _every(LOOK_FOR_AUDIT_EVERY_S, NIGHTLY_AUDIT, QUEUE_SWEEP),
     }
 
 
@@ -79,6 +74,7 @@ def _set_up_logs(**_: object) -> None:
 settings = load_settings()
 app = make_celery_app(settings)
 app.conf.beat_schedule = beat_schedule(settings)
+app.conf.beat_scheduler = SCHEDULER
 app.conf.imports = ("workers.tasks",)
 if settings.broker.url.startswith(("redis", "unix")):
     app.conf.broker_transport = TRANSPORT

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from screener.domain import PacsStudy
     from screener.settings import DestinationSettings, Settings
 
+#: A nightly audit is looked for this often, in seconds; whether it is due the database knows.
+LOOK_FOR_AUDIT_EVERY_S = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class WrittenAudit:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from screener.daemon.asking import ask_sources
 from screener.daemon.exporting import export_trail
-from screener.daemon.nightly import run_nightly_if_due
+from screener.daemon.nightly import LOOK_FOR_AUDIT_EVERY_S, run_nightly_if_due
 from screener.daemon.purging import PURGE_EVERY_S, purge_by_rule
 from screener.daemon.sealing import seal_trail
 from screener.daemon.site import Site, open_site
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from screener.settings import Settings
 
-#: A nightly audit is looked for this often, in seconds; whether it is due the database knows.
-LOOK_FOR_AUDIT_EVERY_S = 60.0
 #: How long what is in hand beside the sweep may take to end when the process stops, in seconds.
 LONGEST_END_S = 10.0
 
