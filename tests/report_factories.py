@@ -61,6 +61,7 @@ def ct_header(index: int, **changes: Any) -> Dataset:
     header.StudyDescription = "Chest"
     header.PatientName, header.PatientID = "Phantom^Paula", "P-1"
     header.PatientBirthDate, header.PatientSex, header.PatientAge = "19600102", "F", "066Y"
+    header.PatientSize, header.PatientWeight = "1.62", "58.5"
     header.StudyInstanceUID, header.SeriesInstanceUID = STUDY_UID, SERIES_UID
     header.StudyID, header.SeriesNumber, header.InstanceNumber = "7", 3, index + 1
     header.FrameOfReferenceUID = FRAME_OF_REFERENCE_UID

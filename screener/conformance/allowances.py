@@ -24,6 +24,8 @@ class Condition(StrEnum):
     READS_THE_SAME = "the values read the same"
     #: What the source holds breaks its representation, and the result has less of it or none.
     INVALID_IN_SOURCE = "the source holds no valid value"
+    #: The source has no value where the standard asks for one.
+    MISSING_IN_SOURCE = "the source holds no value"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,15 @@ ALLOWANCES: Final = (
         ),
         "The value of the source breaks its representation; results leave it out or shorten it.",
         Condition.INVALID_IN_SOURCE,
+    ),
+    Allowance(
+        "dcentvfy",
+        (
+            r"Warning - Attribute (present in one instance but not the other"
+            r"|is empty \(zero length\) in one instance .*) - Element=<DeidentificationMethod> .*"
+        ),
+        "The source removed its identity and does not say how; results say that it does not.",
+        Condition.MISSING_IN_SOURCE,
     ),
     Allowance(
         "dsrdump",

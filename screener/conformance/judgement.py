@@ -82,6 +82,9 @@ def _holds(
         case Condition.INVALID_IN_SOURCE:
             pair = _compared(found[0], results, sources)
             return pair is not None and _is_shortened(pair)
+        case Condition.MISSING_IN_SOURCE:
+            pair = _compared(found[0], results, sources)
+            return pair is not None and not pair.source.get(pair.keyword)
 
 
 @dataclass(frozen=True, slots=True)

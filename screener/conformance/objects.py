@@ -63,6 +63,7 @@ _SOURCE_KEYWORDS: Final = (
     "PatientSize",
     "PatientWeight",
     "PatientComments",
+    "DeidentificationMethod",
     "EthnicGroup",
     "AdmittingDiagnosesDescription",
 )

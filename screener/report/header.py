@@ -74,6 +74,8 @@ _INHERITED: Final = (
 )
 
 _TEXT: Final = frozenset({"LO", "LT", "SH", "ST", "UC", "UT", "PN", "CS"})
+#: Representations whose values have a type of pydicom, which its own validation refuses.
+_HAVE_TYPES: Final = frozenset({"PN", "DS", "IS"})
 _TRIMMED: Final = frozenset({"LO", "LT", "SH", "ST"})
 _SEXES: Final = frozenset({"M", "F", "O"})
 _PATIENT_GROUPS: Final = frozenset({0x0010, 0x0012})
@@ -214,7 +216,7 @@ def _clean_value(element: DataElement, value: Any, notes: list[str]) -> Any:
         if _PRIVATE_USE_OF_REPLACEMENT in value:
             notes.append(f"{element.keyword} holds text that its character set cannot decode.")
     try:
-        validate_value(element.VR, str(value) if element.VR == "PN" else value, RAISE)
+        validate_value(element.VR, str(value) if element.VR in _HAVE_TYPES else value, RAISE)
     except ValueError as error:
         if element.VR not in _TRIMMED or element.keyword in IDENTITY:
             raise _Unusable from error

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from pydicom import Dataset, config, dcmread, dcmwrite
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
+from pydicom.tag import Tag
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from screener.assemble.part10 import quiet_parser
@@ -48,6 +50,8 @@ def test_good_header_is_inherited_without_notes() -> None:
     assert notes == ()
     assert header.PatientName == "Phantom^Paula"
     assert header.PatientAge == "066Y"
+    assert header.PatientSize == 1.62
+    assert header.PatientWeight == 58.5
     assert header.StudyDescription == "Chest"
     assert header.SpecificCharacterSet == "ISO_IR 192"
 
@@ -70,6 +74,15 @@ def test_invalid_value_is_left_out_and_not_quoted(keyword: str, value: str) -> N
     assert not header.get(keyword)
     assert any(keyword in note for note in notes)
     assert not any(value in note for note in notes)
+
+
+def test_number_that_is_none_is_left_out() -> None:
+    """A decimal comma cannot be read as a number; the note names the attribute."""
+    source = ct_header(0)
+    source[0x0010, 0x1020] = RawDataElement(Tag(0x00101020), "DS", 4, b"1,62", 0, False, True)
+    header, notes = normalise_header(source)
+    assert "PatientSize" not in header
+    assert any("PatientSize" in note for note in notes)
 
 
 def test_over_long_description_is_trimmed() -> None:
