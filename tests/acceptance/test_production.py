@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import subprocess
 import urllib.request
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ from tests.acceptance.conftest import (
     rest_bytes,
     running_site,
 )
-from tests.integration.processes import find_program, running
+from tests.integration.processes import find_program, running, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,7 +108,7 @@ def test_studies_travel_from_scanner_to_pacs_and_are_accounted_for(
 def test_killed_worker_costs_time_and_no_study(
     site: Site, orthanc: OrthancServer, make_study: Any
 ) -> None:
-    """A worker killed in the middle of a run: another one reports the study, once."""
+    """A killed worker is replaced; the next, told to stop in the middle, first ends its run."""
     study = make_study("killed")
     worker = site.start_worker(*ALL_QUEUES)
     site.send("storescu", study)
@@ -116,6 +117,14 @@ def test_killed_worker_costs_time_and_no_study(
     held = site.newest_run(study.study_instance_uid)
     assert held is not None
     assert held.state.value == "running", "the run ended before the worker was killed"
+
+    second = site.start_worker(*ALL_QUEUES)
+    wait_until(lambda: _is_at_attempt(site, study, 2), "the second worker has the run", 120)
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(120) == 0
+    drained = site.newest_run(study.study_instance_uid)
+    assert drained is not None
+    assert drained.state.value not in {"queued", "running"}
 
     site.start_worker(*ALL_QUEUES)
     run = site.wait_for_run(study.study_instance_uid, "confirmed")
@@ -127,6 +136,11 @@ def test_killed_worker_costs_time_and_no_study(
     kinds = [event["kind"] for event in story["events"]]
     assert kinds.count("run_lease_expired") == 1
     assert kinds.count("run_reported") == 1
+
+
+def _is_at_attempt(site: Site, study: SyntheticStudy, attempt: int) -> bool:
+    run = site.newest_run(study.study_instance_uid)
+    return run is not None and run.attempt == attempt
 
 
 def _reports(folder: Path) -> list[Path]:
