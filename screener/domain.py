@@ -9,19 +9,19 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # NumPy too: the listener shares these values and needs no arrays
     from datetime import datetime
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
 #: HU volume, ``(slices, rows, columns)``, Hounsfield units.
-HuArray = NDArray[np.int16]
+HuArray: TypeAlias = "NDArray[np.int16]"
 #: Lung labels, ``(slices, rows, columns)``: 0 background, 1 right lung, 2 left lung.
-LabelArray = NDArray[np.uint8]
+LabelArray: TypeAlias = "NDArray[np.uint8]"
 
 RIGHT_LUNG = 1
 LEFT_LUNG = 2
@@ -211,6 +211,8 @@ class LungMask:
     @property
     def lung_slices(self) -> NDArray[np.int64]:
         """Indices of the slices that contain lung."""
+        import numpy as np  # noqa: PLC0415 - who has labels has imported it
+
         return np.flatnonzero(self.labels.any(axis=(1, 2)))
 
 
@@ -338,6 +340,17 @@ class CompletionReason(StrEnum):
     REQUIRED_SERIES = "required-series-present"
     HARD_CAP = "hard-cap-reached"
     FORCED = "forced-by-a-person"
+
+
+class Outcome(StrEnum):
+    """What became of one instance at one destination."""
+
+    STORED = "stored"
+    STORED_WITH_WARNING = "stored-with-warning"  #: kept, with a remark
+    REFUSED = "refused"  #: the same bytes will be refused again
+    RETRY = "retry"  #: not stored; trying later can help
+    SKIPPED = "skipped"  #: the node does not take its class
+    REPLACED = "replaced"  #: the node does not take its class and gets a variant instead
 
 
 class DeliveryState(StrEnum):

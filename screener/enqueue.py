@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from celery import Celery
-from kombu.exceptions import OperationalError
-
 if TYPE_CHECKING:
+    from celery import Celery
+
     from screener.settings import Settings
 
 SCREEN_RUN = "screener.screen_run"
@@ -84,6 +83,8 @@ class CeleryDoorbell:
         return self._send(DELIVER_RESULTS, delivery_id, QUEUE_DELIVER)
 
     def _send(self, task: str, identifier: str, queue: str) -> bool:
+        from kombu.exceptions import OperationalError  # noqa: PLC0415 - see `open_doorbell`
+
         try:
             self._app.send_task(task, args=(identifier,), queue=queue, retry=False)
         except OperationalError:
@@ -92,7 +93,7 @@ class CeleryDoorbell:
 
 
 def open_doorbell(settings: Settings) -> Doorbell:
-    """Give the doorbell that the settings ask for."""
+    """Give the doorbell that the settings ask for; Celery is imported where there is a broker."""
     if not settings.broker.url:
         return NoDoorbell()
     return CeleryDoorbell(make_celery_app(settings))
@@ -100,6 +101,8 @@ def open_doorbell(settings: Settings) -> Doorbell:
 
 def make_celery_app(settings: Settings) -> Celery:
     """Give a Celery application configured as reliability demands (ADR 0003)."""
+    from celery import Celery  # noqa: PLC0415 - see `open_doorbell`
+
     app = Celery("screener", broker=settings.broker.url, backend=None)
     app.conf.update(
         task_serializer="json",
@@ -132,6 +135,8 @@ def make_celery_app(settings: Settings) -> Celery:
 
 def is_broker_reachable(settings: Settings) -> bool:
     """Say whether the broker of the settings accepts a connection."""
+    from kombu.exceptions import OperationalError  # noqa: PLC0415 - see `open_doorbell`
+
     app = make_celery_app(settings)
     try:
         with app.connection_for_write() as connection:

@@ -17,18 +17,11 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Engine, create_engine, event, make_url, text, update
+from sqlalchemy import exc as sqlalchemy_errors
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.exc import (
-    ArgumentError,
-    DatabaseError,
-    InterfaceError,
-    InternalError,
-    OperationalError,
-)
-from sqlalchemy.exc import (
-    TimeoutError as PoolTimeoutError,
-)
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from screener.audit.upkeep_tables import TrailCount
@@ -38,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from sqlalchemy import Connection
+    from sqlalchemy.pool import PoolProxiedConnection
 
     from screener.audit.table_types import Row
 
@@ -48,8 +42,8 @@ CONNECT_TIMEOUT_S = 5
 #: PostgreSQL advisory lock held while migrating, so that two starting processes queue.
 MIGRATION_LOCK = 0x5C2EE4E2
 
-_UNAVAILABLE = (OperationalError, InterfaceError, InternalError, PoolTimeoutError)
 _BEGIN_OPTION = "screener_begin"
+_BEGIN_WRITING = "BEGIN IMMEDIATE"
 #: Under this key a session counts the events that it is about to write.
 N_EVENTS = "n_events"
 
@@ -71,7 +65,7 @@ class Database:
     def __init__(self, url: str) -> None:
         parsed = _parse_url(url)
         self._engine = _make_engine(parsed)
-        self._writing_engine = self._engine.execution_options(**{_BEGIN_OPTION: "BEGIN IMMEDIATE"})
+        self._writing_engine = self._engine.execution_options(**{_BEGIN_OPTION: _BEGIN_WRITING})
         self.dialect = parsed.get_backend_name()
 
     @contextmanager
@@ -102,6 +96,38 @@ class Database:
         ):
             yield session
             _count_events(session)
+
+    @contextmanager
+    def cursor(self) -> Iterator[Any]:
+        """Open the driver's own cursor for writing, for `Prepared` statements.
+
+        Commits at the end, rolls back on any error. Writes no events by itself: who tells one
+        through this door counts it too.
+
+        Raises
+        ------
+        DatabaseUnavailable
+            The database cannot be reached, is locked, full or read-only.
+        """
+        with _translated(), _translated(self._engine.dialect.loaded_dbapi):
+            connection = self._engine.raw_connection()
+            try:
+                cursor = connection.cursor()
+                if self.dialect == "sqlite":
+                    cursor.execute(_BEGIN_WRITING)
+                yield cursor
+                connection.commit()
+            except BaseException:
+                self._roll_back(connection)
+                raise
+            finally:
+                connection.close()
+
+    def _roll_back(self, connection: PoolProxiedConnection) -> None:
+        try:
+            connection.rollback()
+        except self.driver_error:
+            connection.invalidate()  # it is lost, and nothing of it was committed
 
     def upgrade(self) -> None:
         """Bring the schema to the newest version; safe in several processes at once.
@@ -136,6 +162,12 @@ class Database:
     def dispose(self) -> None:
         """Close every pooled connection; do this in a child after a fork."""
         self._engine.dispose()
+
+    @property
+    def driver_error(self) -> type[Exception]:
+        """Base of all errors that the driver's own cursor raises."""
+        error: type[Exception] = self._engine.dialect.loaded_dbapi.Error
+        return error
 
     @property
     def engine(self) -> Engine:
@@ -221,13 +253,18 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(driver: Any = sqlalchemy_errors) -> Iterator[None]:
+    """Turn errors of a driver, or SQLAlchemy's wrapping of them, into ours.
+
+    Both have the names of PEP 249.
+    """
+    unavailable = (driver.OperationalError, driver.InterfaceError, driver.InternalError)
     try:
         yield
-    except _UNAVAILABLE as error:
+    except (*unavailable, PoolTimeoutError) as error:
         raise DatabaseUnavailable(f"audit database: {_one_line(error)}") from error
-    except DatabaseError as error:
-        if type(error) is not DatabaseError:  # a broken rule is a mistake of ours
+    except driver.DatabaseError as error:
+        if type(error) is not driver.DatabaseError:  # a broken rule is a mistake of ours
             raise
         raise DatabaseUnavailable(
             f"audit database: {_one_line(error)}; restore a backup or name another file"

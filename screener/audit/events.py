@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from screener.audit.database import N_EVENTS
 from screener.audit.plain import to_plain
@@ -226,26 +226,40 @@ def append_event(
     ValueError
         A key is not allowed for this kind: a mistake in the caller, not in the data.
     """
+    session.info[N_EVENTS] = session.info.get(N_EVENTS, 0) + 1
+    session.add(Event(**event_row(kind, now, study_instance_uid, run_id, payload)))
+
+
+def event_row(
+    kind: EventKind,
+    now: datetime,
+    study_instance_uid: str | None = None,
+    run_id: str | None = None,
+    payload: Mapping[str, JsonValue] | None = None,
+) -> dict[str, Any]:
+    """Give the columns of one event as it is first written; who inserts it counts it too.
+
+    Raises
+    ------
+    ValueError
+        As `append_event`.
+    """
     content = payload or {}
     unknown = set(content) - PAYLOAD_KEYS[kind]
     if unknown:
         raise ValueError(f"{kind.value} may not say {', '.join(sorted(unknown))}")
     text = canonical_json(_shortened(content))
-    digest = event_digest(kind.value, now, study_instance_uid, run_id, text)
-    session.info[N_EVENTS] = session.info.get(N_EVENTS, 0) + 1
-    session.add(
-        Event(
-            kind=kind.value,
-            occurred_at=now,
-            study_instance_uid=study_instance_uid,
-            run_id=run_id,
-            payload=text,
-            digest=digest,
-            sequence=None,
-            seal=None,
-            chain_hash=None,
-        )
-    )
+    return {
+        "kind": kind.value,
+        "occurred_at": now,
+        "study_instance_uid": study_instance_uid,
+        "run_id": run_id,
+        "payload": text,
+        "digest": event_digest(kind.value, now, study_instance_uid, run_id, text),
+        "sequence": None,
+        "seal": None,
+        "chain_hash": None,
+    }
 
 
 def event_of(fact: Fact, occurred_at: datetime) -> PendingEvent:

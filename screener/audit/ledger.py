@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 
 from screener.audit.events import EventKind, JsonValue, append_event
 from screener.audit.inputs import IS_OPEN, lock_study, read_inputs
-from screener.audit.registration import ReceivedInstance, Registration, register
+from screener.audit.registration import ReceivedInstance, Registration, register_all
 from screener.audit.runs import create_run, has_runs
 from screener.audit.tables import Instance, Series, Study
 from screener.domain import CompletionReason, RunReason, SpooledStudy, StudyState
@@ -44,7 +44,6 @@ __all__ = [
     "known_digests",
     "load_study",
     "open_studies",
-    "register",
     "register_instance",
     "uncounted_studies",
 ]
@@ -97,8 +96,7 @@ def register_instance(
     DatabaseUnavailable
         Nothing was committed: answer 0xA700, the janitor adopts the file later.
     """
-    with database.begin() as session:
-        return register(session, received, now)
+    return register_all(database, [received], now)[0]
 
 
 def known_digests(database: Database, digests: Collection[str]) -> frozenset[str]:

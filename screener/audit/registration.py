@@ -1,33 +1,28 @@
-"""One instance into the ledger: new, duplicate or conflict; and whether it opens its study.
+"""Instances into the ledger: new, duplicate or conflict; and whether they open their study.
 
 An instance is its SOP Instance UID *and* its content digest within study and series. The same
 bytes again are a duplicate, other bytes under the same UID a conflict: both are kept. Our own
 results coming back are kept and never open a study.
 
-This is done for every instance while its sender waits: plain statements on one connection, each
-compiled once, instead of objects (measured: a fifth of the processor time).
+This is done while senders wait, so it costs little: statements that are prepared once
+(`prepared`), and one transaction for all that wait at the same time (`group_commit`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Table, bindparam, insert, select, update
-
-from screener.audit.database import insert_if_absent
-from screener.audit.events import EventKind, JsonValue, append_event
-from screener.audit.tables import Instance, Series, Study
+from screener.audit.events import EventKind, JsonValue, event_row
+from screener.audit.registration_statements import Statements, statements_for
 from screener.domain import QuarantineReason, SpooledInstance, StudyState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
-    from sqlalchemy import Row
-    from sqlalchemy.orm import Session
-
-    AnyRow = Row[*tuple[Any, ...]]
+    from screener.audit.database import Database
 
 #: SOP classes that no run reads: their late arrival must not open a study again, nor their arrival
 #: alone open one. Prefixes of PS3.6 A: presentation states, structured reports and key objects,
@@ -42,42 +37,6 @@ NEVER_SCREENED_PREFIXES = (
 
 #: Longest display value that is kept of a data set (modality, date).
 MAX_VALUE_LENGTH = 64
-
-_STUDIES = cast("Table", Study.__table__)
-_SERIES = cast("Table", Series.__table__)
-_INSTANCES = cast("Table", Instance.__table__)
-
-_LOCK_STUDY = (
-    select(_STUDIES)
-    .where(_STUDIES.c.study_instance_uid == bindparam("study_uid"))
-    .with_for_update()
-)
-_UPDATE_STUDY = update(_STUDIES).where(_STUDIES.c.study_instance_uid == bindparam("study_uid"))
-#: Every row of the series; of another study too, which must not be.
-_FIND_SERIES = select(_SERIES).where(_SERIES.c.series_instance_uid == bindparam("series_uid"))
-_INSERT_SERIES = insert(_SERIES)
-_UPDATE_SERIES = update(_SERIES).where(
-    _SERIES.c.study_instance_uid == bindparam("study_uid"),
-    _SERIES.c.series_instance_uid == bindparam("series_uid"),
-)
-_INSERT_INSTANCE = insert(_INSTANCES)
-_COUNT_DUPLICATE = (
-    update(_INSTANCES)
-    .where(_INSTANCES.c.instance_id == bindparam("known_id"))
-    # A file that was purged is here again.
-    .values(n_duplicates=_INSTANCES.c.n_duplicates + 1, purged_at=None)
-)
-#: An instance of the same UIDs: the one with the same content, if there is one.
-_FIND_NAMESAKE = (
-    select(_INSTANCES.c.instance_id, _INSTANCES.c.content_digest, _INSTANCES.c.calling_ae_title)
-    .where(
-        _INSTANCES.c.study_instance_uid == bindparam("study_uid"),
-        _INSTANCES.c.series_instance_uid == bindparam("series_uid"),
-        _INSTANCES.c.sop_instance_uid == bindparam("sop_uid"),
-    )
-    .order_by((_INSTANCES.c.content_digest == bindparam("digest")).desc())
-    .limit(1)
-)
 
 
 class Registration(StrEnum):
@@ -103,154 +62,244 @@ class ReceivedInstance:
     is_stat: bool = False
 
 
-def register(session: Session, received: ReceivedInstance, now: datetime) -> Registration:
-    """Do what `register_instance` does inside an open transaction, for group commits."""
-    return _Registering(session, received, now).register()
+def register_all(
+    database: Database, batch: Sequence[ReceivedInstance], now: datetime
+) -> list[Registration]:
+    """Commit the rows of durable instances in one transaction; only then is any of them known.
+
+    Raises
+    ------
+    DatabaseUnavailable
+        Nothing was committed.
+    """
+    outcomes: dict[int, Registration] = {}
+    # Rows of studies are locked one after another: in one order, so that two listeners whose
+    # batches share studies cannot wait for each other.
+    order = sorted(range(len(batch)), key=lambda at: batch[at].instance.study_instance_uid)
+    with database.cursor() as cursor:
+        ledger = _OpenLedger(cursor, statements_for(database.engine.dialect), now)
+        for at in order:
+            outcomes[at] = _Registering(ledger, batch[at]).register()
+        ledger.write()
+    return [outcomes[at] for at in range(len(batch))]
+
+
+class _Namesake(NamedTuple):
+    instance_id: int
+    content_digest: str
+    calling_ae_title: str | None
+
+
+@dataclass(slots=True)
+class _StudyRow:
+    """A locked row of a study, and what of it is to be written."""
+
+    state: str
+    generation: int
+    patient_id_digest: str
+    is_stat: bool
+    has_conflict: bool
+    has_non_conformant: bool
+    has_several_patients: bool
+    is_opened: bool = False
+    is_flagged: bool = False
+    is_touched: bool = False
+
+    @property
+    def is_receiving(self) -> bool:
+        return self.state == StudyState.RECEIVING.value
+
+
+@dataclass(slots=True)
+class _SeriesRow:
+    n_instances: int
+    has_conflict: bool
+    is_elsewhere: bool  #: in another study too
+    is_changed: bool = False
+
+
+@dataclass(slots=True)
+class _OpenLedger:
+    """What one transaction knows: the rows it holds, written once each at its end."""
+
+    cursor: Any
+    statements: Statements
+    now: datetime
+    n_events: int = 0
+    studies: dict[str, _StudyRow] = field(default_factory=dict)
+    series: dict[tuple[str, str], _SeriesRow] = field(default_factory=dict)
+
+    def study(self, received: ReceivedInstance) -> _StudyRow:
+        """Give the locked row of the study, made where it is new; generation 0 until it opens."""
+        uid = received.instance.study_instance_uid
+        row = self.studies.get(uid) or self._locked_study(uid)
+        if row is None:
+            self.statements.insert_study.run(self.cursor, _new_study(received, self.now))
+            row = self._locked_study(uid)
+        if row is None:  # rows of studies are never deleted
+            raise RuntimeError("a study vanished between two statements")
+        self.studies[uid] = row
+        return row
+
+    def _locked_study(self, study_uid: str) -> _StudyRow | None:
+        row = self.statements.lock_study.run(self.cursor, {"study_uid": study_uid}).fetchone()
+        return None if row is None else _StudyRow(*row)
+
+    def series_of(self, received: ReceivedInstance) -> _SeriesRow:
+        """Give the row of the series, made where it is new."""
+        study_uid = received.instance.study_instance_uid
+        series_uid = received.instance.series_instance_uid
+        known = self.series.get((study_uid, series_uid))
+        if known is not None:
+            return known
+        found = self.statements.find_series.run(self.cursor, {"series_uid": series_uid}).fetchall()
+        is_elsewhere = any(study != study_uid for study, _, _ in found)
+        row = _SeriesRow(0, has_conflict=False, is_elsewhere=is_elsewhere)
+        mine = [counted for study, *counted in found if study == study_uid]
+        if mine:
+            row.n_instances, row.has_conflict = mine[0][0], bool(mine[0][1])
+        else:
+            self.statements.insert_series.run(self.cursor, _new_series(received, self.now))
+        self.series[study_uid, series_uid] = row
+        return row
+
+    def tell(self, kind: EventKind, study_uid: str, payload: dict[str, JsonValue]) -> None:
+        """Write an event now, count it at the end."""
+        row = event_row(kind, self.now, study_uid, payload=payload)
+        self.statements.insert_event.run(self.cursor, row)
+        self.n_events += 1
+
+    def write(self) -> None:
+        """Write what changed of the rows that are held."""
+        for (study_uid, series_uid), series in self.series.items():
+            if series.is_changed:
+                values = {
+                    "study_uid": study_uid,
+                    "series_uid": series_uid,
+                    "n_instances": series.n_instances,
+                    "has_conflict": series.has_conflict,
+                    "last_arrival_at": self.now,
+                }
+                self.statements.update_series.run(self.cursor, values)
+        for study_uid, study in self.studies.items():
+            self._write_study({"study_uid": study_uid}, study)
+        if self.n_events:
+            # Last before the commit: whoever waits for this row holds all others it needs.
+            self.statements.count_events.run(self.cursor, {"n_events": self.n_events})
+
+    def _write_study(self, key: dict[str, Any], study: _StudyRow) -> None:
+        if study.is_opened:
+            values = {
+                "state": StudyState.RECEIVING,
+                "generation": study.generation,
+                "opened_at": self.now,
+                "last_arrival_at": self.now,
+                "completed_at": None,
+                "completion_reason": None,
+                "expected_n_instances": None,  # the source may have more now: it is asked again
+            }
+            self.statements.open_study.run(self.cursor, key | values)
+        elif study.is_touched:
+            self.statements.touch_study.run(self.cursor, key | {"last_arrival_at": self.now})
+        if study.is_flagged:
+            values = {
+                "is_stat": study.is_stat,
+                "has_conflict": study.has_conflict,
+                "has_non_conformant": study.has_non_conformant,
+                "has_several_patients": study.has_several_patients,
+            }
+            self.statements.flag_study.run(self.cursor, key | values)
 
 
 class _Registering:
-    """One registration: what the tables say, what changes, one UPDATE for each row that does."""
+    """One registration: what the ledger says of the instance, and what it changes there."""
 
-    def __init__(self, session: Session, received: ReceivedInstance, now: datetime) -> None:
-        self._session = session
-        self._connection = session.connection()
+    def __init__(self, ledger: _OpenLedger, received: ReceivedInstance) -> None:
+        self._ledger = ledger
         self._received = received
         self._instance = received.instance
-        self._now = now
-        self._keys = {
-            "study_uid": received.instance.study_instance_uid,
-            "series_uid": received.instance.series_instance_uid,
-        }
-        self._study_changes: dict[str, Any] = {}
-        self._series_changes: dict[str, Any] = {}
 
     def register(self) -> Registration:
-        study = self._study()
+        study = self._ledger.study(self._received)
         namesake = self._namesake()
-        is_same = namesake is not None and (
-            namesake.content_digest == self._instance.content_digest
-        )
-        if namesake is not None and is_same:
+        if namesake is not None and namesake.content_digest == self._instance.content_digest:
             return self._count_duplicate(study, namesake)
         generation, is_receiving = self._place(study)
-        series, is_elsewhere = self._series()
-        quarantine_reason = self._quarantine_reason(namesake, is_elsewhere=is_elsewhere)
+        series = self._ledger.series_of(self._received)
+        quarantine_reason = self._quarantine_reason(namesake, series)
         is_conflict = namesake is not None
         row = _instance_row(self._received, generation, quarantine_reason, is_conflict=is_conflict)
-        self._connection.execute(_INSERT_INSTANCE, row)
+        self._ledger.statements.insert_instance.run(self._ledger.cursor, row)
         if self._received.is_own_result:
             self._tell(
                 EventKind.OWN_RESULT_RECEIVED, sop_instance_uid=self._instance.sop_instance_uid
             )
         else:
             self._flag(study, series, quarantine_reason, is_conflict=is_conflict)
-            self._count(series, is_receiving=is_receiving)
-        self._write_changes()
+            series.n_instances += 1
+            series.is_changed = True
+            study.is_touched = study.is_touched or is_receiving
         return Registration.CONFLICT if is_conflict else Registration.NEW
 
-    # ── what the tables say ──────────────────────────────────────────────────────────────────
-
-    def _study(self) -> AnyRow:
-        """Give the locked row of the study, made where it is new; generation 0 until it opens."""
-        study = self._locked_study()
-        if study is not None:
-            return study
-        insert_if_absent(self._session, Study, _new_study(self._received, self._now))
-        study = self._locked_study()
-        if study is None:  # rows of studies are never deleted
-            raise RuntimeError("a study vanished between two statements")
-        return study
-
-    def _locked_study(self) -> AnyRow | None:
-        return self._connection.execute(_LOCK_STUDY, self._keys).one_or_none()
-
-    def _namesake(self) -> AnyRow | None:
+    def _namesake(self) -> _Namesake | None:
+        instance = self._instance
         values = {
-            **self._keys,
-            "sop_uid": self._instance.sop_instance_uid,
-            "digest": self._instance.content_digest,
+            "study_uid": instance.study_instance_uid,
+            "series_uid": instance.series_instance_uid,
+            "sop_uid": instance.sop_instance_uid,
+            "digest": instance.content_digest,
         }
-        return self._connection.execute(_FIND_NAMESAKE, values).first()
+        ledger = self._ledger
+        row = ledger.statements.find_namesake.run(ledger.cursor, values).fetchone()
+        return None if row is None else _Namesake(*row)
 
-    def _series(self) -> tuple[AnyRow | None, bool]:
-        """Give the row of the series, None where it was made now; and whether it is elsewhere."""
-        rows = self._connection.execute(_FIND_SERIES, self._keys).all()
-        study_uid = self._instance.study_instance_uid
-        is_elsewhere = any(row.study_instance_uid != study_uid for row in rows)
-        for row in rows:
-            if row.study_instance_uid == study_uid:
-                return row, is_elsewhere
-        self._connection.execute(
-            _INSERT_SERIES,
-            {
-                "study_instance_uid": study_uid,
-                "series_instance_uid": self._instance.series_instance_uid,
-                "modality": _shown(self._received.modality),
-                "n_instances": 0,
-                "first_arrival_at": self._now,
-                "last_arrival_at": self._now,
-                "has_conflict": False,
-            },
-        )
-        return None, is_elsewhere
-
-    def _quarantine_reason(self, namesake: AnyRow | None, *, is_elsewhere: bool) -> str | None:
+    def _quarantine_reason(self, namesake: _Namesake | None, series: _SeriesRow) -> str | None:
         """Give what keeps the instance out of screenings, None where nothing does."""
         if self._received.quarantine_reason is not None or self._received.is_own_result:
             return self._received.quarantine_reason
         if namesake is not None and namesake.calling_ae_title != self._instance.calling_ae_title:
             return QuarantineReason.SENT_BY_ANOTHER.value
-        return QuarantineReason.SERIES_IN_TWO_STUDIES.value if is_elsewhere else None
+        return QuarantineReason.SERIES_IN_TWO_STUDIES.value if series.is_elsewhere else None
 
-    # ── what changes ─────────────────────────────────────────────────────────────────────────
-
-    def _count_duplicate(self, study: AnyRow, namesake: AnyRow) -> Registration:
-        self._connection.execute(_COUNT_DUPLICATE, {"known_id": namesake.instance_id})
-        if study.state is StudyState.RECEIVING and not self._received.is_own_result:
-            self._study_changes["last_arrival_at"] = self._now  # the sender is still at work
-            self._write_changes()
+    def _count_duplicate(self, study: _StudyRow, namesake: _Namesake) -> Registration:
+        ledger = self._ledger
+        ledger.statements.count_duplicate.run(ledger.cursor, {"known_id": namesake.instance_id})
+        if study.is_receiving and not self._received.is_own_result:
+            study.is_touched = True  # the sender is still at work
         return Registration.DUPLICATE
 
-    def _place(self, study: AnyRow) -> tuple[int, bool]:
+    def _place(self, study: _StudyRow) -> tuple[int, bool]:
         """Decide which generation the instance belongs to; open the study where it must be.
 
         Gives the generation, and whether the study is being received now.
         """
         received = self._received
         is_read = not self._instance.sop_class_uid.startswith(NEVER_SCREENED_PREFIXES)
-        is_receiving = study.state is StudyState.RECEIVING
         is_first = study.generation == 0
-        if received.is_own_result or (is_receiving and not is_first):
-            return study.generation, is_receiving
+        if received.is_own_result or (study.is_receiving and not is_first):
+            return study.generation, study.is_receiving
         if not (is_read and (is_first or received.quarantine_reason is None)):
-            return study.generation + 1, is_receiving
-        generation = study.generation + 1
-        self._study_changes |= {
-            "state": StudyState.RECEIVING,
-            "generation": generation,
-            "opened_at": self._now,
-            "last_arrival_at": self._now,
-            "completed_at": None,
-            "completion_reason": None,
-            "expected_n_instances": None,  # the source may have more by now: it is asked again
-        }
+            return study.generation + 1, study.is_receiving
+        study.generation += 1
+        study.state = StudyState.RECEIVING.value
+        study.is_opened = True
         kind = EventKind.STUDY_OPENED if is_first else EventKind.STUDY_REOPENED
-        self._tell(kind, generation=generation)
-        return generation, True
+        self._tell(kind, generation=study.generation)
+        return study.generation, True
 
     def _flag(
         self,
-        study: AnyRow,
-        series: AnyRow | None,
+        study: _StudyRow,
+        series: _SeriesRow,
         quarantine_reason: str | None,
         *,
         is_conflict: bool,
     ) -> None:
         received, instance = self._received, self._instance
         if received.is_stat and not study.is_stat:
-            self._study_changes["is_stat"] = True
+            study.is_stat = study.is_flagged = True
         if received.is_non_conformant and not study.has_non_conformant:
-            self._study_changes["has_non_conformant"] = True
+            study.has_non_conformant = study.is_flagged = True
         where: dict[str, JsonValue] = {"series_instance_uid": instance.series_instance_uid}
         which: dict[str, JsonValue] = {
             **where,
@@ -258,39 +307,19 @@ class _Registering:
             "content_digest": instance.content_digest,
         }
         # Once per series: 130 slices may share one UID.
-        if is_conflict and not (series is not None and series.has_conflict):
-            self._series_changes["has_conflict"] = self._study_changes["has_conflict"] = True
+        if is_conflict and not series.has_conflict:
+            series.has_conflict = study.has_conflict = study.is_flagged = True
             self._tell(EventKind.INSTANCE_CONFLICTED, **which)
         is_other_patient = received.patient_id_digest != study.patient_id_digest
         if is_other_patient and not study.has_several_patients:
-            self._study_changes["has_several_patients"] = True
+            study.has_several_patients = study.is_flagged = True
             self._tell(EventKind.PATIENTS_CONFLICTED, **where)
         if quarantine_reason is not None:
             self._tell(EventKind.INSTANCE_QUARANTINED, **which, reason=quarantine_reason)
 
-    def _count(self, series: AnyRow | None, *, is_receiving: bool) -> None:
-        n_before = 0 if series is None else series.n_instances
-        self._series_changes |= {"n_instances": n_before + 1, "last_arrival_at": self._now}
-        if is_receiving:
-            self._study_changes["last_arrival_at"] = self._now
-
-    def _write_changes(self) -> None:
-        if self._series_changes:
-            self._connection.execute(
-                _UPDATE_SERIES.values(self._series_changes),
-                self._keys,
-            )
-        if self._study_changes:
-            self._connection.execute(_UPDATE_STUDY.values(self._study_changes), self._keys)
-
     def _tell(self, kind: EventKind, **payload: JsonValue) -> None:
-        append_event(
-            self._session,
-            kind,
-            self._now,
-            study_instance_uid=self._instance.study_instance_uid,
-            payload={"calling_ae_title": self._instance.calling_ae_title, **payload},
-        )
+        content = {"calling_ae_title": self._instance.calling_ae_title, **payload}
+        self._ledger.tell(kind, self._instance.study_instance_uid, content)
 
 
 def _new_study(received: ReceivedInstance, now: datetime) -> dict[str, Any]:
@@ -307,6 +336,18 @@ def _new_study(received: ReceivedInstance, now: datetime) -> dict[str, Any]:
         "has_conflict": False,
         "has_non_conformant": False,
         "has_several_patients": False,
+    }
+
+
+def _new_series(received: ReceivedInstance, now: datetime) -> dict[str, Any]:
+    return {
+        "study_instance_uid": received.instance.study_instance_uid,
+        "series_instance_uid": received.instance.series_instance_uid,
+        "modality": _shown(received.modality),
+        "n_instances": 0,
+        "first_arrival_at": now,
+        "last_arrival_at": now,
+        "has_conflict": False,
     }
 
 
@@ -331,6 +372,7 @@ def _instance_row(
         "is_non_conformant": received.is_non_conformant,
         "is_own_result": received.is_own_result,
         "quarantine_reason": quarantine_reason,
+        "purged_at": None,
     }
 
 

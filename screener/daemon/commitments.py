@@ -1,4 +1,4 @@
-"""Ask destinations to answer for what they stored, and settle what they report."""
+"""Ask destinations to answer for what they stored."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ from screener.audit.backoff import RetryPolicy
 from screener.audit.commitments import (
     ask_commitment,
     await_commitment,
-    settle_commitment,
     withdraw_commitment,
 )
+from screener.daemon.settling import settle_report
 from screener.daemon.site import Site, dimse_node_of, utc_now
 from screener.deliver.commitment import request_commitment
-from screener.deliver.scu import Outcome
-from screener.domain import DeliveryState
 from screener.errors import DestinationUnavailable
-from screener.logs import get_log
 from screener.receive.commitment import CommitmentHandlers
 
 if TYPE_CHECKING:
@@ -27,10 +24,6 @@ if TYPE_CHECKING:
     from screener.audit.delivery_claims import ClaimedDelivery
     from screener.deliver.scu import DeliverableObject
     from screener.destinations import DimseDestinationSettings
-    from screener.domain import CommitmentReport
-
-#: A destination has taken these.
-ARRIVED = frozenset({Outcome.STORED, Outcome.STORED_WITH_WARNING})
 
 
 def ask_to_commit(
@@ -60,34 +53,6 @@ def ask_to_commit(
         return
     until = utc_now() + timedelta(seconds=entry.commitment_timeout_s)
     await_commitment(site.database, claim, until)
-
-
-def settle_report(site: Site, report: CommitmentReport) -> bool:
-    """Write down what a destination reported; False where nobody asked for it.
-
-    Raises
-    ------
-    DatabaseUnavailable
-        It could not be written.
-    """
-    delivery = site.settings.delivery
-    policy = RetryPolicy(
-        delivery.first_retry_s,
-        delivery.retry_cap_s,
-        max_attempts=delivery.most_denials,
-        give_up_after_s=delivery.give_up_after_s,
-    )
-    arrived = [outcome.value for outcome in ARRIVED]
-    state = settle_commitment(site.database, report, arrived, utc_now(), policy)
-    if state is None:
-        get_log().warning("commitment_unknown", transaction_uid=report.transaction_uid)
-        return False
-    is_confirmed = state is DeliveryState.CONFIRMED
-    get_log().info(
-        "results_confirmed" if is_confirmed else "results_not_committed",
-        transaction_uid=report.transaction_uid,
-    )
-    return True
 
 
 def delivery_policy(site: Site, error: Exception | None = None) -> RetryPolicy:

@@ -20,12 +20,14 @@ from screener.audit.deliveries import (
     postpone_confirmation,
     retry_delivery,
 )
-from screener.daemon.commitments import ARRIVED, ask_to_commit, delivery_policy
+from screener.daemon.commitments import ask_to_commit, delivery_policy
 from screener.daemon.fail_points import FailPoint
+from screener.daemon.settling import ARRIVED
 from screener.daemon.site import Site, archive_of, open_site, utc_now
 from screener.daemon.variants import offer_variants
-from screener.deliver.scu import DeliverableObject, InstanceStatus, Outcome
+from screener.deliver.scu import DeliverableObject, InstanceStatus
 from screener.destinations import DimseDestinationSettings
+from screener.domain import Outcome
 from screener.errors import (
     DestinationRefused,
     DestinationUnavailable,

@@ -12,11 +12,12 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Self
 
 from screener.audit.events import EventKind, append_event
-from screener.audit.ledger import ReceivedInstance, Registration, known_digests, register_instance
+from screener.audit.group_commit import GroupRegistrar
+from screener.audit.ledger import ReceivedInstance, Registration, known_digests
 from screener.daemon.certificates import tls_files, warn_of_expiry
-from screener.daemon.commitments import settle_report
 from screener.daemon.fail_points import FailPoint
 from screener.daemon.sealing import trail_key
+from screener.daemon.settling import settle_report
 from screener.daemon.site import Site, open_site, utc_now
 from screener.errors import ConfigError, DatabaseUnavailable
 from screener.logs import get_log
@@ -76,11 +77,12 @@ def listen(
     spool = Spool(settings.spool_path, settings.spool.reserve_bytes)
     spool.prepare()
     salt = patient_id_salt(settings)
+    registrar = GroupRegistrar(site.database, utc_now)
     _adopt(site, spool, salt)
     refusals = RefusalDamper()
     with NoticeWriter(lambda notice: _observe(site, refusals, notice)) as notices:
         hooks = ReceiverHooks(
-            register=lambda arrival: register_arrival(site, arrival),
+            register=lambda arrival: register_arrival(site, arrival, registrar),
             observe=notices.put,
             now=utc_now,
             settle=lambda report: settle_report(site, report),
@@ -187,8 +189,17 @@ def _peer(peer: PeerSettings) -> Peer:
     )
 
 
-def register_arrival(site: Site, arrival: Arrival) -> Registration:
-    """Commit the row of one instance that was kept."""
+def register_arrival(
+    site: Site, arrival: Arrival, registrar: GroupRegistrar | None = None
+) -> Registration:
+    """Commit the row of one instance that was kept.
+
+    Parameters
+    ----------
+    registrar
+        Commits for several associations at once; None for a single one.
+    """
+    registrar = registrar or GroupRegistrar(site.database, utc_now)
     header = arrival.header
     title = arrival.instance.calling_ae_title
     received = ReceivedInstance(
@@ -205,7 +216,7 @@ def register_arrival(site: Site, arrival: Arrival) -> Registration:
         ),
     )
     site.fail_points.reach(FailPoint.BEFORE_ROW)
-    registration = register_instance(site.database, received, utc_now())
+    registration = registrar.register(received)
     site.fail_points.reach(FailPoint.AFTER_ROW)
     return registration
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from screener.audit.database import Database
 from screener.daemon.fail_points import FailPoints, fail_points_of
-from screener.deliver.archive import Archive, DimseArchive, WebArchive
 from screener.destinations import WebDestinationSettings
 from screener.domain import DimseNode, WebNode
 from screener.enqueue import Doorbell, open_doorbell
@@ -19,6 +18,7 @@ from screener.errors import ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from screener.deliver.archive import Archive
     from screener.destinations import DimseDestinationSettings
     from screener.settings import DestinationSettings, Settings
 
@@ -76,6 +76,9 @@ def _make_data_folder(settings: Settings) -> None:
 
 def archive_of(settings: Settings, entry: DestinationSettings) -> Archive:
     """Give a destination as something that takes, holds, lists and gives back."""
+    # Not where a listener would import it: pynetdicom and httpx are half of what it weighs.
+    from screener.deliver.archive import DimseArchive, WebArchive  # noqa: PLC0415
+
     if isinstance(entry, WebDestinationSettings):
         return WebArchive(web_node_of(entry))
     return DimseArchive(dimse_node_of(settings, entry))

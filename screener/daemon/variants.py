@@ -13,8 +13,8 @@ from screener.audit.deliveries import ObjectStatus
 from screener.audit.variants import add_variant, find_results
 from screener.daemon.result_store import store_object
 from screener.daemon.site import Site, utc_now
-from screener.deliver.scu import DeliverableObject, InstanceStatus, Outcome
-from screener.domain import ResultKind
+from screener.deliver.scu import DeliverableObject, InstanceStatus
+from screener.domain import Outcome, ResultKind
 from screener.logs import get_log
 from screener.report.variants import FALLBACKS, predecessor_variants, write_variant
 

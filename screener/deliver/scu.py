@@ -7,7 +7,6 @@ accepts a class in Implicit VR alone, which every node must, the same elements a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from pydicom import dcmread
@@ -21,6 +20,7 @@ from screener.deliver.association import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     associated,
 )
+from screener.domain import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,17 +49,6 @@ _WORTH_RETRYING = frozenset({0x0110, 0x0124, 0x0210, 0x0213})
 
 _NO_ANSWER = "No answer: the connection was lost, aborted or too slow."
 _ENDED_BEFORE = "The association ended before it."
-
-
-class Outcome(StrEnum):
-    """What became of one instance at one destination."""
-
-    STORED = "stored"
-    STORED_WITH_WARNING = "stored-with-warning"  #: kept, with a remark
-    REFUSED = "refused"  #: the same bytes will be refused again
-    RETRY = "retry"  #: not stored; trying later can help
-    SKIPPED = "skipped"  #: the node does not take its class
-    REPLACED = "replaced"  #: the node does not take its class and gets a variant instead
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from screener.deliver.dicom_json import integer_of, items_of, text_of
 from screener.deliver.qido import STUDIES
 from screener.deliver.scu import (
     InstanceStatus,
-    Outcome,
     comment_on,
     outcome_of,
     transfer_syntax_of,
@@ -22,6 +21,7 @@ from screener.deliver.scu import (
 )
 from screener.deliver.web import WebAnswer, connected
 from screener.deliver.web_errors import Meaning, judge_status, not_dicom_json, status_of
+from screener.domain import Outcome
 from screener.errors import DestinationUnavailable
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ from pydicom import dcmread
 from screener.audit.database import Database
 from screener.audit.queries import RunStatus, study_status
 from screener.daemon.result_store import OVERLAY_FILE, folder_of_run
-from screener.deliver.scu import DeliverableObject, Outcome, store_objects
+from screener.deliver.scu import DeliverableObject, store_objects
 from screener.demo.node import RunningNode, running_node, settings_text
 from screener.demo.pacs import DemoPacs, StoredFile
 from screener.demo.studies import DemoStudy, make_studies, read_studies
-from screener.domain import DimseNode, ResultKind
+from screener.domain import DimseNode, Outcome, ResultKind
 from screener.errors import DemoFailed
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
-from pydicom.filereader import read_dataset
 
 from screener.domain import CommitmentReport
 from screener.errors import DatabaseUnavailable
@@ -71,6 +70,9 @@ class CommitmentHandlers:
         """Take a result on an association of the other node and answer a status."""
         if event_type not in {_ALL_COMMITTED, _SOME_FAILED}:
             return _NO_SUCH_EVENT_TYPE
+        # Few listeners ever get a report; pydicom is a quarter of the memory of one that did.
+        from pydicom.filereader import read_dataset  # noqa: PLC0415
+
         is_implicit = transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN
         try:
             report = read_report(

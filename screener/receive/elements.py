@@ -12,8 +12,7 @@ References: DICOM PS3.5 7.1 (elements), 7.5 (sequences), A.4 (encapsulated pixel
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +37,12 @@ _SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM U
 
 #: What a look at a few bytes costs of the budget: time goes by elements, not by bytes.
 _LEAST_COST_BYTES = 64
+#: Bytes that are read from the stream at once; a usual header is one read.
+_WINDOW_BYTES = 32 * 1024
+
+_TAG_AND_LENGTH = struct.Struct("<HHI")
+_SHORT_LENGTH = struct.Struct("<H")
+_LONG_LENGTH = struct.Struct("<I")
 
 
 class MalformedDataSet(ValueError):
@@ -52,8 +57,7 @@ class FragmentFault(ValueError):
     """Encapsulated pixels are no list of fragments with an end (PS3.5 A.4)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Element:
+class Element(NamedTuple):
     """One element of the outermost level."""
 
     tag: int  #: group and element as 0xggggeeee
@@ -85,6 +89,8 @@ class ElementReader:
         self._budget_bytes = budget_bytes
         self._position = stream.tell()
         self._end = self._position + n_bytes
+        self._window = b""
+        self._window_start = self._position
 
     @property
     def end(self) -> int:
@@ -115,7 +121,9 @@ class ElementReader:
 
     def value(self, element: Element, max_bytes: int) -> bytes:
         """Read the first `max_bytes` of a value that has a length."""
-        return self._read_at(element.offset, min(element.length, max_bytes))
+        n_bytes = min(element.length, max_bytes)
+        at = self._look(element.offset, n_bytes)
+        return self._window[at : at + n_bytes]
 
     def check_fragments(self, pixels: Element) -> None:
         """Walk the fragments of encapsulated pixels; their bytes are skipped unread.
@@ -141,18 +149,20 @@ class ElementReader:
 
     def _element_header(self, *, is_explicit: bool) -> Element:
         start = self._position
-        head = self._read_at(start, 8)
-        group, number = struct.unpack_from("<HH", head)
+        at = self._look(start, 8)
+        group, number, length = _TAG_AND_LENGTH.unpack_from(self._window, at)
         tag = group << 16 | number
         if not is_explicit or group == 0xFFFE:  # noqa: PLR2004 - items have no VR, PS3.5 7.5
-            return self._checked(tag, b"", struct.unpack_from("<I", head, 4)[0], start + 8)
-        vr = head[4:6]
+            return self._checked(tag, b"", length, start + 8)
+        vr = self._window[at + 4 : at + 6]
         if vr in _SHORT_VRS:
-            return self._checked(tag, vr, struct.unpack_from("<H", head, 6)[0], start + 8)
+            (length,) = _SHORT_LENGTH.unpack_from(self._window, at + 6)
+            return self._checked(tag, vr, length, start + 8)
         if not (vr.isalpha() and vr.isupper()):
             raise MalformedDataSet("an element has no value representation")
-        long_length = struct.unpack("<I", self._read_at(start + 8, 4))[0]
-        return self._checked(tag, vr, long_length, start + 12)
+        at = self._look(start + 8, 4)
+        (length,) = _LONG_LENGTH.unpack_from(self._window, at)
+        return self._checked(tag, vr, length, start + 12)
 
     def _checked(self, tag: int, vr: bytes, length: int, offset: int) -> Element:
         if (
@@ -184,14 +194,19 @@ class ElementReader:
             if len(levels) > 2 * MAX_DEPTH:
                 raise TooDeeplyNested("sequences are nested too deeply")
 
-    def _read_at(self, offset: int, n_bytes: int) -> bytes:
-        self._budget_bytes -= max(n_bytes, _LEAST_COST_BYTES)
+    def _look(self, offset: int, n_bytes: int) -> int:
+        """Have bytes of the stream in the window; gives where in it they begin."""
+        self._budget_bytes -= max(_LEAST_COST_BYTES, n_bytes)
         if self._budget_bytes < 0:
             raise MalformedDataSet("the header is too large")
         if offset + n_bytes > self._end:
             raise MalformedDataSet("the data set ends within an element")
+        at = offset - self._window_start
+        if at >= 0 and at + n_bytes <= len(self._window):
+            return at
         self._stream.seek(offset)
-        content = self._stream.read(n_bytes)
-        if len(content) != n_bytes:
+        wanted = min(max(n_bytes, _WINDOW_BYTES), self._end - offset)
+        self._window, self._window_start = self._stream.read(wanted), offset
+        if len(self._window) < n_bytes:
             raise MalformedDataSet("the data set is shorter than announced")
-        return content
+        return 0

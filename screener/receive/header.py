@@ -6,7 +6,6 @@ module only as a keyed digest. No error text holds a value of the data set.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 from dataclasses import dataclass
@@ -253,7 +252,7 @@ def _header(found: _Found, command: CommandIdentity, salt: bytes) -> ReceivedHea
         image_position_mm=_position(found),
         frame_of_reference_uid=_text(found, _TAG.frame_of_reference_uid),
         n_frames=1 if n_frames is None else n_frames,
-        patient_id_digest=hmac.new(salt, patient_id, hashlib.sha256).hexdigest(),
+        patient_id_digest=hmac.digest(salt, patient_id, "sha256").hex(),
         is_patient_id_empty=not patient_id,
         non_conformities=_non_conformities(found, command),
         is_own_result=role is ClassRole.COMPANION and manufacturer == OWN_MANUFACTURER,

@@ -12,7 +12,7 @@ import fcntl
 import hashlib
 import os
 import secrets
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from screener.durable import sync_folder
 from screener.errors import SpoolFull
@@ -27,7 +27,6 @@ KEPT_SUFFIX = ".dcm"
 
 _FOLDER_MODE = 0o700
 _FILE_MODE = 0o600
-_BUFFER_BYTES = 256 * 1024
 
 
 class PendingInstance:
@@ -43,6 +42,7 @@ class PendingInstance:
         self.meta = meta
         self.n_data_set_bytes = 0
         self.data_set_offset = 0
+        self.is_kept = False
         self._file = file
         self._failure = failure
         self._hash = hashlib.sha256()
@@ -74,8 +74,8 @@ class PendingInstance:
         """
         self._raise_failure()
         try:
-            self._file.flush()
-            stream = self.path.open("rb")
+            # Who reads it looks at a window of its own: no buffer between.
+            stream = cast("BinaryIO", self.path.open("rb", buffering=0))
         except OSError as error:
             raise SpoolFull("the spool cannot be written") from error
         stream.seek(self.data_set_offset)
@@ -92,7 +92,6 @@ class PendingInstance:
         """
         self._raise_failure()
         try:
-            self._file.flush()
             os.fsync(self._file.fileno())
             n_bytes = os.fstat(self._file.fileno()).st_size
         except OSError as error:
@@ -104,13 +103,15 @@ class PendingInstance:
         """Close the file; the lock goes with it."""
         try:
             self._file.close()
-        except OSError:
-            # A last flush into a full disk; the failure is already known or no longer matters.
-            self._failure = self._failure or OSError(errno.ENOSPC, "close failed")
+        except OSError as error:  # known already, or no longer of any matter
+            self._failure = self._failure or error
 
     def _write_through(self, content: bytes | memoryview) -> None:
+        # Unbuffered: fragments are large, and a buffer would copy each once more.
         try:
-            self._file.write(content)
+            n_written = self._file.write(content)
+            while n_written < len(content):
+                n_written += self._file.write(content[n_written:])
         except OSError as error:
             self._failure = error
 
@@ -173,11 +174,11 @@ class Spool:
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _FILE_MODE)
         except OSError as error:
-            return PendingInstance(path, open(os.devnull, "wb"), meta, error)  # noqa: PTH123
+            return PendingInstance(path, _unbuffered(os.open(os.devnull, os.O_WRONLY)), meta, error)
         # The lock tells the janitor of another process that somebody is still writing. Should a
         # janitor be faster, the rename fails and the sender is asked to send again.
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        return PendingInstance(path, os.fdopen(descriptor, "wb", _BUFFER_BYTES), meta, failure)
+        return PendingInstance(path, _unbuffered(descriptor), meta, failure)
 
     def keep(self, pending: PendingInstance) -> Path:
         """Make a pending instance durable under its final name.
@@ -208,12 +209,14 @@ class Spool:
             self.discard(pending)
             raise
         pending.close()
+        pending.is_kept = True
         return path
 
     def discard(self, pending: PendingInstance) -> None:
         """Remove a pending instance; safe to call twice, and after it was kept."""
-        pending.close()
-        pending.path.unlink(missing_ok=True)
+        if not pending.is_kept:
+            pending.close()
+            pending.path.unlink(missing_ok=True)
 
     def path_of(self, content_digest: str) -> Path:
         """Give the final path of a content digest."""
@@ -232,6 +235,10 @@ class Spool:
         if not folder.exists():
             folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
             sync_folder(self.store)
+
+
+def _unbuffered(descriptor: int) -> BinaryIO:
+    return cast("BinaryIO", os.fdopen(descriptor, "wb", buffering=0))
 
 
 def _remove_if_unlocked(path: Path) -> bool:

@@ -11,8 +11,6 @@ import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cryptography import x509
-
 from screener.errors import ConfigError
 from screener.receive.peers import PeerCertificate
 
@@ -107,6 +105,8 @@ def first_expiry(path: Path, name: str) -> datetime:
     """
     _check_readable(name, path)
     try:
+        from cryptography import x509  # noqa: PLC0415 - megabytes, for a TLS port alone
+
         certificates = x509.load_pem_x509_certificates(path.read_bytes())
     except ValueError as error:
         raise ConfigError(f"{name}: {path} holds no certificate; write it as PEM") from error

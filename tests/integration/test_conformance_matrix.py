@@ -27,7 +27,7 @@ from screener.daemon.deliveries import deliver
 from screener.daemon.site import open_site
 from screener.deliver import wado
 from screener.deliver.archive import WebArchive
-from screener.deliver.scu import DeliverableObject, Outcome, store_objects
+from screener.deliver.scu import DeliverableObject, store_objects
 from screener.demo.pixel_encoding import JPEG_LOSSLESS_FIRST_ORDER, WRITABLE_SYNTAXES
 from screener.demo.series_writer import MultiFrame, SeriesDefects, write_series
 from screener.demo.synthetic_identity import SyntheticIdentity
@@ -37,6 +37,7 @@ from screener.domain import (
     DimseNode,
     NotAnalysed,
     NotAnalysedReason,
+    Outcome,
     PatientClass,
     PredecessorReport,
     ResultKind,

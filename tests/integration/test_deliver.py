@@ -21,8 +21,8 @@ from pynetdicom.acse import ACSE
 
 from screener.deliver.echo import echo
 from screener.deliver.query import confirm_objects, count_instances, find_studies
-from screener.deliver.scu import Outcome, store_objects
-from screener.domain import DimseNode
+from screener.deliver.scu import store_objects
+from screener.domain import DimseNode, Outcome
 from screener.errors import DestinationRefused, DestinationUnavailable
 from screener.receive.part10 import FileMeta, encode_file_meta
 from tests.integration.conftest import PATIENCE_S, free_port

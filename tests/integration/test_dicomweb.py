@@ -26,8 +26,8 @@ from screener.daemon.reprocess import reprocess_study
 from screener.daemon.site import Site, archive_of, open_site, utc_now
 from screener.daemon.sweep import sweep
 from screener.deliver.archive import WebArchive
-from screener.deliver.scu import DeliverableObject, Outcome
-from screener.domain import DeliveryState, StudyState
+from screener.deliver.scu import DeliverableObject
+from screener.domain import DeliveryState, Outcome, StudyState
 from screener.errors import DestinationUnavailable, StudyNotRetrieved
 from screener.receive.handlers import ReceiverHooks
 from screener.receive.retrieved import PartReceiver

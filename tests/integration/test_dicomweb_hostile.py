@@ -22,8 +22,7 @@ from screener.daemon.reprocess import reprocess_study
 from screener.daemon.site import open_site, utc_now
 from screener.deliver import qido, stow, wado, web
 from screener.deliver.archive import WebArchive
-from screener.deliver.scu import Outcome
-from screener.domain import DeliveryState
+from screener.domain import DeliveryState, Outcome
 from screener.errors import DestinationRefused, DestinationUnavailable, ScreenerError
 from tests.integration.receivers import REPORT, SEGMENTATION, write_object
 from tests.integration.test_commitment import delivery_of, report_with_files

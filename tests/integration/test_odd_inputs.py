@@ -28,13 +28,14 @@ from screener.classify import ClassifyRules
 from screener.conformance import Verdict, check_folder
 from screener.daemon.execution import execute_next_run
 from screener.daemon.site import open_site, utc_now
-from screener.deliver.scu import DeliverableObject, Outcome, store_objects
+from screener.deliver.scu import DeliverableObject, store_objects
 from screener.demo.pixel_encoding import WRITABLE_SYNTAXES, save
 from screener.domain import (
     CompletionReason,
     DimseNode,
     ModelIdentity,
     NotAnalysedReason,
+    Outcome,
     ResultKind,
     StudyState,
     VotePolicy,

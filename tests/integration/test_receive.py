@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pynetdicom import AE
 
-from screener.deliver.scu import DeliverableObject, Outcome, store_objects
-from screener.domain import DimseNode, ResultKind
+from screener.deliver.scu import DeliverableObject, store_objects
+from screener.domain import DimseNode, Outcome, ResultKind
 from screener.errors import DatabaseUnavailable
 from screener.receive.arrival import RefusalNotice
 from screener.receive.part10 import FileMeta, encode_file_meta

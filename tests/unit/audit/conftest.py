@@ -10,8 +10,24 @@ import pytest
 from screener.audit.database import Database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+
+@pytest.fixture
+def open_database(tmp_path: Path, migrated_file: Path) -> Iterator[Callable[[], Database]]:
+    """Give a maker of empty databases with the newest schema."""
+    opened: list[Database] = []
+
+    def make() -> Database:
+        path = tmp_path / f"audit-{len(opened)}.sqlite3"
+        shutil.copyfile(migrated_file, path)
+        opened.append(Database(f"sqlite:///{path}"))
+        return opened[-1]
+
+    yield make
+    for database in opened:
+        database.dispose()
 
 
 @pytest.fixture

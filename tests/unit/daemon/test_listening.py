@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -96,3 +98,24 @@ def test_notices_that_come_too_fast_are_dropped_and_the_rest_is_written() -> Non
         may_write.set()
 
     assert MOST_WAITING_NOTICES <= len(written) <= MOST_WAITING_NOTICES + 1
+
+
+#: What a listener never needs; each was a tenth or more of its memory.
+HEAVY = frozenset(
+    {"celery", "cryptography", "gdcm", "highdicom", "httpx", "kombu", "numpy", "onnxruntime"}
+    | {"PIL", "pydicom", "pynetdicom", "scipy", "torch"}
+)
+
+
+def test_listener_imports_nothing_heavy() -> None:
+    """A listener on its embedded defaults stays small: no arrays, no pixels, no other network."""
+    code = (
+        "import sys; import screener.cli.app; import screener.daemon.listening;"
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], check=True, timeout=120, capture_output=True, text=True
+    )
+    loaded = set(ended.stdout.split())
+    assert "sqlalchemy" in loaded
+    assert not loaded & HEAVY

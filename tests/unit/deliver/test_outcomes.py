@@ -6,7 +6,8 @@ import pytest
 from pydicom.dataset import Dataset
 
 from screener.deliver.query import plain_text
-from screener.deliver.scu import Outcome, outcome_of
+from screener.deliver.scu import outcome_of
+from screener.domain import Outcome
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import struct
 from typing import Any
 
@@ -257,3 +258,26 @@ def test_own_result_is_recognised(sop_class_uid: str, manufacturer: str, *, is_o
     content = ct_bytes(SOPClassUID=sop_class_uid, Manufacturer=manufacturer)
     header = parse(content, CommandIdentity(sop_class_uid, COMMAND.sop_instance_uid))
     assert header.is_own_result is is_own
+
+
+@pytest.mark.parametrize("window_bytes", [1, 13, 64, 1000])
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT])
+def test_what_is_read_at_once_changes_nothing(
+    window_bytes: int, syntax: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However little of the stream is read at once, whole or cut off, the header is the same."""
+    content = encode(ct_dataset(FrameOfReferenceUID="1.2.3", ImageComments="x" * 900), syntax)
+
+    def outcome(n_bytes: int) -> object:
+        try:
+            return parse_header(
+                io.BytesIO(content[:n_bytes]), n_bytes, syntax, COMMAND, b"salt", max_bytes=20_000
+            )
+        except RefusedInstance as refusal:
+            return refusal.status, refusal.comment
+
+    lengths = [*range(1, len(content), 37), len(content)]
+    expected = [outcome(n_bytes) for n_bytes in lengths]
+    monkeypatch.setattr("screener.receive.elements._WINDOW_BYTES", window_bytes)
+    assert [outcome(n_bytes) for n_bytes in lengths] == expected
+    assert len(set(map(str, expected))) > 2
