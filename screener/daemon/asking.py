@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from screener.audit.ledger import UncountedStudy, expect_instances, uncounted_studies
+from screener.daemon.deadline import ended_if_stuck
 from screener.daemon.site import Site, archive_of, utc_now
 from screener.deliver.query import count_instances
 from screener.domain import DimseNode
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 #: With a broker it is asked this often, in seconds: a silent source then takes one sender, not two.
 ASK_EVERY_S = 30.0
+#: A question that takes longer than this, in seconds, hangs.
+LONGEST_QUESTION_S = 600.0
 
 
 def ask_sources(site: Site) -> None:
@@ -56,7 +59,8 @@ def _ask(
     uid = study.study_instance_uid
     for peer in sources:
         try:
-            n_instances = _count(site, peer, uid)
+            with ended_if_stuck(LONGEST_QUESTION_S, "question to a source"):
+                n_instances = _count(site, peer, uid)
         except (DestinationUnavailable, DestinationRefused) as error:
             get_log().warning(
                 "source_not_asked", ae_title=peer.ae_title, reason=type(error).__name__

@@ -21,6 +21,7 @@ from screener.audit.deliveries import (
     retry_delivery,
 )
 from screener.daemon.commitments import ask_to_commit, delivery_policy
+from screener.daemon.deadline import ended_if_stuck
 from screener.daemon.fail_points import FailPoint
 from screener.daemon.settling import ARRIVED
 from screener.daemon.site import Site, archive_of, open_site, utc_now
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 #: How often the threads of the destinations are looked at, in seconds.
 LOOK_EVERY_S = 1.0
+#: A delivery that takes so many leases hangs.
+LEASES_UNTIL_STUCK = 2.0
 
 
 def send_until_stopped(settings: Settings, stop: threading.Event) -> None:
@@ -101,7 +104,8 @@ def _send_next(site: Site, delivery_id: str | None, names: Sequence[str] | None)
     if claim is None:
         return False
     try:
-        _send(site, claim)
+        with ended_if_stuck(_longest_s(site), "delivery"):
+            _send(site, claim)
     except LostClaim:
         get_log().warning("delivery_lost", delivery_id=claim.delivery_id)
     return True
@@ -173,7 +177,8 @@ def _confirm_next(site: Site, entry: DestinationSettings) -> bool:
     if claim is None:
         return False
     try:
-        _confirm(site, entry, claim)
+        with ended_if_stuck(_longest_s(site), "confirmation"):
+            _confirm(site, entry, claim)
     except LostClaim:
         get_log().warning("delivery_lost", delivery_id=claim.delivery_id)
     return True
@@ -230,6 +235,11 @@ def _say(answers: Sequence[InstanceStatus]) -> str:
     first = answers[0]
     status = "no status" if first.status is None else f"0x{first.status:04X}"
     return f"{len(answers)} objects not stored; the first: {status} {first.comment}".strip()
+
+
+def _longest_s(site: Site) -> float:
+    """Give how long one delivery may take: beyond its lease another has it in any case."""
+    return LEASES_UNTIL_STUCK * site.settings.delivery.lease_s
 
 
 def _entry(settings: Settings, name: str) -> DestinationSettings | None:

@@ -16,6 +16,7 @@ from screener.audit.day_book import due_day, is_audit_due, ledger_of_day, record
 from screener.audit.nightly import ModelVerification, NightlyAudit, make_audit
 from screener.audit.page import render_html, to_json
 from screener.audit.verification import verify_chain
+from screener.daemon.deadline import ended_if_stuck
 from screener.daemon.sealing import seal_trail, trail_key
 from screener.daemon.site import Site, archive_of, open_site, utc_now
 from screener.daemon.tools import list_manifests, verify_models
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 #: A nightly audit is looked for this often, in seconds; whether it is due the database knows.
 LOOK_FOR_AUDIT_EVERY_S = 60.0
+#: An archive that lists the studies of a day for longer than this, in seconds, hangs.
+LONGEST_QUESTION_S = 1800.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +120,8 @@ def _ask(
     settings: Settings, day: date, entry: DestinationSettings
 ) -> tuple[tuple[PacsStudy, ...], str | None]:
     try:
-        return archive_of(settings, entry).find_studies(day), None
+        with ended_if_stuck(LONGEST_QUESTION_S, "nightly audit"):
+            return archive_of(settings, entry).find_studies(day), None
     except (DestinationUnavailable, DestinationRefused) as error:
         return (), str(error)
 
