@@ -79,8 +79,8 @@ fuzz: $(VENV)/.full ## mutate what strangers may send, ten minutes; FUZZ="--seco
 chaos: $(VENV)/.full services ## force every fault upon a whole node, on both engines (CHAOS="--seed 7 --studies 6")
 	$(BIN)/python -m tests.chaos $(CHAOS)
 
-bench: $(VENV)/.full ## lung Dice end to end, and speed as ratios measured side by side
-	$(BIN)/python -m tests.bench
+bench: $(VENV)/.full ## lung Dice end to end, and speed as ratios measured side by side (BENCH="receiving results")
+	$(BIN)/python -m tests.bench $(BENCH)
 
 FIGURES_RECIPE  ?= covid-ct-mobile
 FIGURES_DATA    ?= $(SCREENER_TEST_DATA)/train/covid-ct

@@ -6,6 +6,7 @@ alone take turns on the same slices, and the ratio of their medians is printed w
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
 import statistics
@@ -58,17 +59,37 @@ class Case:
     truth: NDArray[np.bool_] | None = None  #: (slices, rows, columns), ascending z
 
 
+PARTS = ("dice", "speed", "receiving", "results")
+
+
 def main() -> None:
+    """Measure and print the parts that were asked for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench",
+        description="Measure side by side and print ratios; every part takes some minutes.",
+        epilog="Example: python -m tests.bench receiving results",
+    )
+    parser.add_argument("part", nargs="*", help=f"any of {', '.join(PARTS)}; all without")
+    chosen = parser.parse_args().part or PARTS
+    if unknown := set(chosen) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
+    measure(tuple(chosen), Console(width=110))
+
+
+def measure(parts: tuple[str, ...], console: Console) -> None:
     """Measure and print."""
-    console = Console(width=110)
     settings = load_settings()
     tools = open_tools(settings)
     with tempfile.TemporaryDirectory(prefix="screener-bench-") as folder:
         cases = find_cases(Path(folder), console)
-        print_dice(cases, settings, tools, console)
-        print_speed(cases, tools, console)
-        print_receiving(Path(folder), console)
-        print_results(cases, tools, console)
+        if "dice" in parts:
+            print_dice(cases, settings, tools, console)
+        if "speed" in parts:
+            print_speed(cases, tools, console)
+        if "receiving" in parts:
+            print_receiving(Path(folder), console)
+        if "results" in parts:
+            print_results(cases, tools, console)
     console.print(f"load average {os.getloadavg()}, {os.cpu_count()} cores")
 
 
