@@ -132,6 +132,7 @@ def test_card_tells_what_a_reader_must_know(trained: tuple[Recipe, Path]) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # exporting a large network takes minutes on a busy core
 @pytest.mark.parametrize("name", NAMES)
 def test_recipe_runs_end_to_end(name: str, tmp_path: Path) -> None:
     """Every recipe with its own network, from a tiny data set to a model folder."""
