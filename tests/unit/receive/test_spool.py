@@ -252,3 +252,24 @@ def test_file_that_is_not_ours_has_no_meta(content: bytes) -> None:
     """Anything else is a ValueError."""
     with pytest.raises(ValueError, match=r"ours|DICOM"):
         read_file_meta(io.BytesIO(content))
+
+
+def test_disk_writes_while_the_rest_arrives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has come is handed to the disk piece by piece, in order, and nothing is missing."""
+    ranges: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        os, "posix_fadvise", lambda _, start, n_bytes, __: ranges.append((start, n_bytes))
+    )
+    spool = Spool(tmp_path, 0)
+    pending = spool.begin(META)
+    content = os.urandom(1_000_000)
+    for start in range(0, len(content), 50_000):
+        pending.write(memoryview(content)[start : start + 50_000])
+    path = spool.keep(pending)
+    assert path.read_bytes().endswith(content)
+    assert len(ranges) == 6
+    ends = [start + n_bytes for start, n_bytes in ranges]
+    assert [start for start, _ in ranges] == [0, *ends[:-1]]
+    assert ends[-1] <= path.stat().st_size
