@@ -23,7 +23,7 @@ from screener.demo.series_writer import write_series
 from screener.demo.synthetic_identity import SyntheticIdentity
 from tests.chaos.archive import Archive
 from tests.chaos.books import check_books, wait_until_settled
-from tests.chaos.faults import FAKETIME, Fault, Scene, copy_models
+from tests.chaos.faults import Fault, Scene, copy_models
 from tests.chaos.modality import ChaosStudy, Modality, configure_sender
 from tests.chaos.node import ChaosNode, Engine, Services
 from tests.chaos.services import BrokerServer, DatabaseServer
@@ -138,7 +138,9 @@ def _scene(
     folder.mkdir(parents=True)
     if "models" in fault.needs:
         copy_models(SHIPPED_MODELS, folder)
-    (folder / "clock").write_text("+0\n", encoding="ascii")
+    (folder / "clock").write_text("0\n", encoding="ascii")
+    if "clock" in fault.needs:
+        _compile_clock(folder / "clock.so")
     with ExitStack() as stack:
         if "tmpfs" in fault.needs:
             stack.enter_context(_small_disk(folder / "data" / "spool"))
@@ -201,9 +203,16 @@ def _missing(fault: Fault) -> str:
         return "only root may mount a small disk"
     if "strace" in fault.needs and shutil.which("strace") is None:
         return "strace is not installed"
-    if "faketime" in fault.needs and not FAKETIME.is_file():
-        return "faketime is not installed"
+    if "clock" in fault.needs and shutil.which("cc") is None:
+        return "there is no C compiler"
     return ""
+
+
+def _compile_clock(library: Path) -> None:
+    """Make the library that bends the clock: faketime bends sleeps too, and breaks some."""
+    source = Path(__file__).with_name("clock.c")
+    command = ["cc", "-shared", "-fPIC", "-O2", "-o", str(library), str(source)]
+    subprocess.run(command, check=True)
 
 
 def _is_dicom(path: Path) -> bool:
