@@ -67,6 +67,10 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--cross-validate", action="store_true", help="one more network per patient left out"
         )
+        if name == "lungs":
+            command.add_argument(
+                "--solid", action="store_true", help="a third course with solid lobes; not shipped"
+            )
     command = commands.add_parser("package", help="export weights into a model folder")
     command.add_argument("network", choices=("lungs", "slices"))
     command.add_argument("--weights", type=Path, required=True, help="lungs.pt or slices.pt")
@@ -92,7 +96,9 @@ def train(parsed: argparse.Namespace) -> None:
     device = torch.device(parsed.device)
     if parsed.command == "lungs":
         lungs: dict[str, AttentionUNet] | None = None
-        for recipe in (LungRecipe(), finishing_recipe(), solid_lung_recipe()):
+        courses = [LungRecipe(), finishing_recipe()]
+        courses += [solid_lung_recipe()] if parsed.solid else []
+        for recipe in courses:
             course = replace(recipe, n_steps=parsed.steps or recipe.n_steps)
             lungs = train_lungs(bank, patients_of, course, parsed.out, device=device, start=lungs)
     else:
