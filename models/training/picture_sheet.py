@@ -38,6 +38,6 @@ def draw_sheet(pictures: Sequence[Picture], path: Path, *, per_row: int = 4) -> 
         sheet.paste(image, (x + 2, y + 2))
         draw.multiline_text((x + 4, y + _SIDE), picture.caption, fill="black")
     if is_colour:
-        sheet = sheet.quantize(_N_COLOURS, dither=Image.Dither.NONE)
+        sheet = sheet.quantize(_N_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path, optimize=True)

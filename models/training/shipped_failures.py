@@ -104,7 +104,7 @@ def _compare(
     pixel_cm2 = phantom.spacing_mm[1] * phantom.spacing_mm[2] / 100.0
     for n in lung_bearing(truth, phantom.spacing_mm):
         wrong_cm2 = float((found[n] ^ truth[n]).sum()) * pixel_cm2
-        caption = f"{words}\nDice {dice(found[n], truth[n]):.2f}, {wrong_cm2:.0f} cm\u00b2 wrong"
+        caption = f"{words}\nDice {dice(found[n], truth[n]):.2f}, {wrong_cm2:.0f} cm2 wrong"
         yield int(n), _Shown(volume_hu[n], truth[n], found[n], wrong_cm2, caption)
 
 
@@ -140,5 +140,5 @@ def _picture(shown: _Shown) -> Picture:
     image = np.repeat(grey.astype(np.uint8)[:, :, np.newaxis], 3, axis=2)
     for mask, colour in ((shown.truth, _TRUTH), (shown.found, _FOUND)):
         fine = ndimage.zoom(mask[box].astype(np.uint8), zoom, order=0) > 0
-        image[fine & ~ndimage.binary_erosion(fine)] = colour
+        image[fine & ~ndimage.binary_erosion(fine, iterations=2)] = colour
     return Picture(image, shown.caption)

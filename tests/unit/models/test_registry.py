@@ -32,11 +32,8 @@ def test_registry_lists_the_shipped_models() -> None:
     for folder in folders:
         assert folder.graph.stat().st_size < 20_000_000
         assert (folder.path / "card.md").read_text(encoding="utf-8").startswith("# ")
-        assert sorted(one.name for one in folder.path.iterdir()) == [
-            "card.md",
-            MANIFEST_FILE,
-            GRAPH_FILE,
-        ]
+        names = {one.name for one in folder.path.iterdir()}
+        assert names - {"failures.png"} == {"card.md", MANIFEST_FILE, GRAPH_FILE}
 
 
 @pytest.mark.parametrize("name", ["lung-segmentation", "lung_segmentation"])
