@@ -13,6 +13,7 @@ import pydicom.config
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pynetdicom import evt
+from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.presentation import build_context
 
 from screener.deliver.association import (
@@ -26,7 +27,7 @@ from screener.errors import DestinationRefused, DestinationUnavailable
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pynetdicom.events import Event
+    from pynetdicom.events import Event, EventHandlerType
 
     from screener.deliver.scu import DeliverableObject
     from screener.domain import DimseNode
@@ -72,18 +73,26 @@ def request_commitment(
     DestinationRefused
         The node knows no storage commitment, or refuses this request.
     """
-    is_reported = threading.Event()
+    has_come, is_taken, is_answered = threading.Event(), threading.Event(), threading.Event()
 
     def on_report(event: Event) -> tuple[int, None]:
+        has_come.set()
         try:
             return on_event_report(event)
         finally:
-            is_reported.set()
+            is_taken.set()
+
+    def on_sent(event: Event) -> None:
+        if is_taken.is_set() and isinstance(event.pdu, P_DATA_TF):
+            is_answered.set()
 
     context = build_context(
         STORAGE_COMMITMENT_PUSH, [EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN]
     )
-    handlers = [(evt.EVT_N_EVENT_REPORT, on_report)]
+    handlers: list[EventHandlerType] = [
+        (evt.EVT_N_EVENT_REPORT, on_report),
+        (evt.EVT_PDU_SENT, on_sent),
+    ]
     with associated(node, [context], handlers=handlers) as assoc:
         if not assoc.accepted_contexts:
             raise DestinationRefused(node.name, f"{describe(node)} knows no storage commitment")
@@ -96,7 +105,9 @@ def request_commitment(
             _WELL_KNOWN_INSTANCE,
         )
         _judge(node, answer)
-        is_reported.wait(SAME_ASSOCIATION_S)
+        if has_come.wait(SAME_ASSOCIATION_S):
+            # A release that overtakes our answer would abort the association.
+            is_answered.wait(node.timeout_s)
 
 
 def _judge(node: DimseNode, answer: Dataset) -> None:
