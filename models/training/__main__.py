@@ -23,13 +23,14 @@ from models.session import LungSegmenter, Provider, SliceClassifier
 from models.training import train_slices
 from models.training.failures import FAILURES_FILE
 from models.training.measure_lungs import measure_lungs, segmenter_of_fold
-from models.training.networks import AttentionUNet, SliceNetwork
+from models.training.networks import SliceNetwork, TwoAnswerUNet
 from models.training.package import package_lungs, package_slices
 from models.training.shipped_failures import draw_lung_failures, draw_slice_failures
 from models.training.slice_bank import BankRecipe, build_bank
 from models.training.train_lungs import (
     LungRecipe,
     finishing_recipe,
+    sharpening_recipe,
     solid_lung_recipe,
     train_lungs,
 )
@@ -67,10 +68,6 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--cross-validate", action="store_true", help="one more network per patient left out"
         )
-        if name == "lungs":
-            command.add_argument(
-                "--solid", action="store_true", help="a third course with solid lobes; not shipped"
-            )
     command = commands.add_parser("package", help="export weights into a model folder")
     command.add_argument("network", choices=("lungs", "slices"))
     command.add_argument("--weights", type=Path, required=True, help="lungs.pt or slices.pt")
@@ -95,9 +92,8 @@ def train(parsed: argparse.Namespace) -> None:
     patients_of = make_patients_of(frozenset(slices.patients), every=parsed.cross_validate)
     device = torch.device(parsed.device)
     if parsed.command == "lungs":
-        lungs: dict[str, AttentionUNet] | None = None
-        courses = [LungRecipe(), finishing_recipe()]
-        courses += [solid_lung_recipe()] if parsed.solid else []
+        lungs: dict[str, TwoAnswerUNet] | None = None
+        courses = (LungRecipe(), finishing_recipe(), solid_lung_recipe(), sharpening_recipe())
         for recipe in courses:
             course = replace(recipe, n_steps=parsed.steps or recipe.n_steps)
             lungs = train_lungs(bank, patients_of, course, parsed.out, device=device, start=lungs)
@@ -121,7 +117,7 @@ def package(parsed: argparse.Namespace) -> None:
     weights = torch.load(parsed.weights, weights_only=True)
     if parsed.network == "lungs":
         template = parsed.template or SHIPPED_MODELS / "lung_segmentation"
-        lungs = AttentionUNet(LungRecipe().widths)
+        lungs = TwoAnswerUNet(LungRecipe().widths)
         lungs.load_state_dict(weights)
         largest = package_lungs(lungs, LungRecipe().grid, template=template, folder=parsed.out)
     else:

@@ -19,7 +19,7 @@ from models.evaluation.masks import dice
 from models.evaluation.volumes import Segmenter, segment_volume, threshold_lungs
 from models.lung_components import label_lungs
 from models.phantom import Pattern, place_lesions, place_solid_lobes
-from models.training.networks import AttentionUNet, InputGrid, LungGraph, lay_channels_last
+from models.training.networks import InputGrid, LungGraph, TwoAnswerUNet, lay_channels_last
 from models.training.slice_bank import LCTSC_SPACING_MM
 
 #: Lesions are drawn by this seed and the number of the case; training draws by other ones.
@@ -53,7 +53,7 @@ class LungDice:
 class TorchSegmenter:
     """A network as :func:`models.evaluation.volumes.segment_volume` wants it."""
 
-    def __init__(self, network: AttentionUNet, grid: InputGrid, threshold: float) -> None:
+    def __init__(self, network: TwoAnswerUNet, grid: InputGrid, threshold: float) -> None:
         lay_channels_last(network)
         self._graph = LungGraph(network, grid).eval()
         self._cut = float(np.log(threshold / (1.0 - threshold)))
@@ -123,7 +123,7 @@ def segmenter_of_fold(
     """Read ``PATIENT/lungs.pt`` of a cross-validation, one when asked for."""
 
     def read(patient: str) -> TorchSegmenter:
-        network = AttentionUNet(widths)
+        network = TwoAnswerUNet(widths)
         state = torch.load(folder / patient / "lungs.pt", weights_only=True)
         network.load_state_dict({name: _whole(value) for name, value in state.items()})
         return TorchSegmenter(network, grid, threshold)

@@ -135,10 +135,44 @@ class AttentionUNet(AttentionBody):
         return cast("Tensor", self.head(self.features(image)))
 
 
+class TwoAnswerUNet(AttentionBody):
+    """Attention U-Net with two logits per pixel: lung as experts outline it, and with solid lung.
+
+    Where a lobe is solid the two differ. On lungs that hold air the first is the better outline,
+    since the second must guess where soft tissue ends beside soft tissue.
+    """
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__(widths)
+        self.head = nn.Sequential(nn.Conv2d(widths[0], 8, 1), nn.PixelShuffle(2))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map a normalised image ``(batch, 1, n, n)`` to logits ``(batch, 2, n, n)``."""
+        return cast("Tensor", self.head(self.features(image)))
+
+
+#: Share of a slice's lungs that only the answer with solid lung finds, from which it is believed.
+SOLID_SHARE = 0.4
+
+
+def choose_answer(logits: Tensor, solid_share: float = SOLID_SHARE) -> Tensor:
+    """Choose slice by slice between two answers ``(batch, 2, n, n)``; gives ``(batch, 1, n, n)``.
+
+    Little that is solid is left to the first answer: what the second adds there is as often heart
+    or liver as it is lung.
+    """
+    found = torch.sigmoid(logits)
+    added = (found[:, 1:] - found[:, :1]).clamp_min(0.0).sum(dim=(2, 3), keepdim=True)
+    whole = found[:, 1:].sum(dim=(2, 3), keepdim=True)
+    is_solid = (added > solid_share * whole).to(logits.dtype)
+    both = torch.maximum(logits[:, :1], logits[:, 1:])
+    return logits[:, :1] + is_solid * (both - logits[:, :1])
+
+
 class LungGraph(nn.Module):
     """What is exported for lungs: HU slices in, logits at the slices' own size out."""
 
-    def __init__(self, network: AttentionUNet, grid: InputGrid) -> None:
+    def __init__(self, network: TwoAnswerUNet, grid: InputGrid) -> None:
         super().__init__()
         self.network = network
         self.grid = grid
@@ -148,7 +182,7 @@ class LungGraph(nn.Module):
         image = normalise_hu(hu.to(torch.float32), self.grid.window).unsqueeze(1)
         size = (self.grid.size, self.grid.size)
         image = functional.interpolate(image, size=size, mode="bilinear", align_corners=False)
-        logits = self.network(image)
+        logits = choose_answer(self.network(image))
         raised = functional.interpolate(
             logits, size=(hu.shape[1], hu.shape[2]), mode="bilinear", align_corners=False
         )

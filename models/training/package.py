@@ -17,11 +17,11 @@ from models.session import LungSegmenter, Provider, SliceClassifier
 from models.training.export import export_graph, largest_difference
 from models.training.manifest_writer import write_manifest
 from models.training.networks import (
-    AttentionUNet,
     InputGrid,
     LungGraph,
     SliceGraph,
     SliceNetwork,
+    TwoAnswerUNet,
 )
 
 #: An odd size that no training used, so that the parity check meets the dynamic axes.
@@ -29,7 +29,7 @@ _EXAMPLE_SHAPE = (2, 320, 288)
 
 
 def package_lungs(
-    network: AttentionUNet, grid: InputGrid, *, template: Path, folder: Path
+    network: TwoAnswerUNet, grid: InputGrid, *, template: Path, folder: Path
 ) -> float:
     """Export the lung network into a folder.
 

@@ -33,8 +33,8 @@ class SolidPainting:
 
 def fill_solid(
     hu: Tensor, mask: Tensor, settings: SolidPainting, generator: torch.Generator, *, share: float
-) -> Tensor:
-    """Fill lobes and lungs with soft tissue.
+) -> tuple[Tensor, Tensor]:
+    """Fill lobes and lungs with soft tissue; give the slices, and where they are solid, 0 or 1.
 
     Parameters
     ----------
@@ -61,7 +61,8 @@ def fill_solid(
     # Pixels at the surface hold some air too.
     alpha = region * functional.max_pool2d(mask, 3, stride=1, padding=1)
     alpha = alpha * uniform(generator, n, 0.92, 1.0) * chance(generator, n, share)
-    return hu + (tissue - hu).clamp_min(0.0) * alpha
+    solid = ((alpha > 0.5) & (mask > 0)).to(torch.float32)  # noqa: PLR2004  mostly soft tissue
+    return hu + (tissue - hu).clamp_min(0.0) * alpha, solid
 
 
 def _regions(

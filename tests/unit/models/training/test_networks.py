@@ -14,11 +14,12 @@ from models.session import LungSegmenter, Provider, SliceClassifier  # noqa: E40
 from models.training.manifest_writer import manifest_text, write_manifest  # noqa: E402
 from models.training.networks import (  # noqa: E402
     N_QUANTITIES,
-    AttentionUNet,
     InputGrid,
     LungGraph,
     SliceGraph,
     SliceNetwork,
+    TwoAnswerUNet,
+    choose_answer,
     crop_boxes,
     measure_maps,
     normalise_hu,
@@ -104,10 +105,23 @@ def test_expected_prevalence_moves_the_odds_of_an_affected_slice_alone() -> None
     assert torch.allclose(causes[0], causes[1], rtol=1e-4)
 
 
+def test_solid_lung_is_believed_where_it_is_much_of_a_slice() -> None:
+    """A slice whose second answer adds little keeps the first, one where it adds half does not."""
+    first = torch.full((2, 1, 8, 8), -9.0)
+    first[:, :, :4] = 9.0
+    second = first.clone()
+    second[0, :, 4:5] = 9.0  # a fifth of what the second answer finds
+    second[1, :, 4:8] = 9.0  # half of it
+    second[1, :, 0] = -9.0  # what the first finds is never lost
+    chosen = choose_answer(torch.cat([first, second], dim=1))
+    assert torch.equal(chosen[0], first[0])
+    assert bool((chosen[1] > 0).all())
+
+
 def test_packaged_lungs_compute_what_torch_computes(tmp_path: Path) -> None:
     """Export, pin, open and compare; the folder holds nothing from training."""
     torch.manual_seed(3)
-    network = AttentionUNet((4, 8, 8))
+    network = TwoAnswerUNet((4, 8, 8))
     template = SHIPPED_MODELS / "lung_segmentation"
     largest = package_lungs(network, InputGrid(WINDOW, 64), template=template, folder=tmp_path)
     assert largest < 1e-4

@@ -23,7 +23,11 @@ def chest() -> tuple["torch.Tensor", "torch.Tensor"]:
 
 
 def paint(settings: SolidPainting, share: float) -> "torch.Tensor":
-    return fill_solid(*chest(), settings, torch.Generator().manual_seed(3), share=share)
+    generator = torch.Generator().manual_seed(3)
+    hu, solid = fill_solid(*chest(), settings, generator, share=share)
+    # What is called solid is soft tissue inside the mask.
+    assert not bool((solid * (1.0 - chest()[1])).any())
+    return hu
 
 
 def test_whole_lungs_turn_into_soft_tissue() -> None:
