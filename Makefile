@@ -61,11 +61,12 @@ unit: $(VENV)/.full ## unit tests alone
 integration: $(VENV)/.full services ## integration tests alone
 	$(BIN)/pytest tests/integration -m "not slow and not gpu"
 
+# Reordered, the journeys through whole nodes, which wait more than they compute, would all come last.
 test: $(VENV)/.full services check ## every gate and every test that is not slow
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not gpu"
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 
 conformance: $(VENV)/.full services ## golden set and input matrix under every validator, with mutations
-	CI=1 $(BIN)/pytest -m conformance
+	CI=1 $(BIN)/pytest -n 2 -m conformance
 
 test-slow: $(VENV)/.full services ## the tests that take longer than a minute each
 	$(BIN)/pytest -m "slow and not gpu"

@@ -223,7 +223,7 @@ def _check_nightly_audit(
     assert set(outcomes) == {unseen.study_instance_uid, *(one.study_instance_uid for one in seen)}
     assert audit["chain"]["findings"] == []
     assert site.screener("audit", "verify").returncode == 0
-    page = next((site.folder / "data" / "audits").glob("audit-*.html"))
+    page = site.folder / "data" / "audits" / f"audit-{day}.html"
     assert unseen.study_instance_uid in page.read_text(encoding="utf-8")
 
 
