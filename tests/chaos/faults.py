@@ -160,28 +160,27 @@ def doubled_parts(scene: Scene) -> None:
 
 
 def lock_database(scene: Scene) -> None:
-    """Let another program hold the SQLite file for longer than anybody waits."""
-    path = scene.node.services.database_url.removeprefix("sqlite:///")
+    """Let another program hold the SQLite file, twice, for longer than anybody waits."""
     with scene.sending():
         for _ in range(2):
             scene.wait(0.5, 3.0)
-            connection = sqlite3.connect(path, isolation_level=None, timeout=30)
-            connection.execute("BEGIN EXCLUSIVE")
-            scene.wait(7.0, 12.0)
-            connection.execute("ROLLBACK")
-            connection.close()
+            _hold_database(scene, 7.0, 12.0)
 
 
 def hold_database(scene: Scene) -> None:
     """Let another program hold the SQLite file for more than a minute, in the middle of it all."""
-    path = scene.node.services.database_url.removeprefix("sqlite:///")
     with scene.sending():
         scene.wait(1.0, 6.0)
-        connection = sqlite3.connect(path, isolation_level=None, timeout=60)
-        connection.execute("BEGIN EXCLUSIVE")
-        scene.wait(62.0, 70.0)
-        connection.execute("ROLLBACK")
-        connection.close()
+        _hold_database(scene, 62.0, 70.0)
+
+
+def _hold_database(scene: Scene, at_least_s: float, at_most_s: float) -> None:
+    path = scene.node.services.database_url.removeprefix("sqlite:///")
+    connection = sqlite3.connect(path, isolation_level=None, timeout=60)
+    connection.execute("BEGIN EXCLUSIVE")
+    scene.wait(at_least_s, at_most_s)
+    connection.execute("ROLLBACK")
+    connection.close()
 
 
 def fill_database_disk(scene: Scene) -> None:
