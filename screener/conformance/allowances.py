@@ -111,6 +111,15 @@ ALLOWANCES: Final = (
     Allowance(
         "dciodvfy",
         (
+            r"Warning - </(?P<keyword>PatientSize|PatientWeight)\([0-9a-f,]{9}\)\[1\]>"
+            r" - Value is zero"
+        ),
+        "The source says zero, and a result repeats what it says of the patient.",
+        Condition.VALUE_OF_SOURCE,
+    ),
+    Allowance(
+        "dciodvfy",
+        (
             r"Warning - </Laterality\(0020,0060\)> - is only permitted to be empty when actually"
             r" unknown; .*"
         ),
