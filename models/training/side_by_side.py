@@ -7,18 +7,20 @@ these small networks, so cross-validation comes at little more than the price of
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.training.networks import lay_channels_last
 from models.training.slice_data import LabelledSlices, Source
 
 Batch = TypeVar("Batch")
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +67,10 @@ class SlowCopy:
         )
 
 
-class Learner:
+class Learner(Generic[Network]):
     """One network of a fold with its optimiser and its slow copy."""
 
-    def __init__(self, network: nn.Module, *, weight_decay: float, decay: float) -> None:
+    def __init__(self, network: Network, *, weight_decay: float, decay: float) -> None:
         self.network = network
         self.slow = SlowCopy(network, decay)
         self._optimiser = torch.optim.AdamW(network.parameters(), lr=0.0, weight_decay=weight_decay)
@@ -81,6 +83,11 @@ class Learner:
         torch.autograd.backward(loss)
         self._optimiser.step()
         self.slow.follow(self.network)
+
+    @property
+    def result(self) -> Network:
+        """The slow copy, in evaluation mode."""
+        return cast("Network", self.slow.network)
 
     def save(self, path: Path) -> None:
         """Write the slow weights, under a temporary name first: no reader sees half a file."""
@@ -119,17 +126,29 @@ def make_folds(
     return Folds(tuple(patients_of), torch.from_numpy(np.stack(allowed)).float().to(device))
 
 
+def enrol(
+    networks: Mapping[str, Network], device: torch.device, *, weight_decay: float, decay: float
+) -> dict[str, Learner[Network]]:
+    """Make a learner of the network of each fold, on the device."""
+    learners = {}
+    for fold, network in networks.items():
+        lay_channels_last(network.to(device).train())
+        learners[fold] = Learner(network, weight_decay=weight_decay, decay=decay)
+    return learners
+
+
 def train_side_by_side(
-    learners: Sequence[Learner],
+    learners: Mapping[str, Learner[Network]],
     course: Course,
     learning_rate: float,
     make_batch: Callable[[int], Batch],
-    loss_of: Callable[[int, nn.Module, Batch], Tensor],
+    loss_of: Callable[[int, Network, Batch], Tensor],
     *,
-    pause: Callable[[str], None],
-    pause_every_s: float,
-) -> None:
-    """Run a course.
+    out: Path,
+    name: str,
+    save_every_s: float,
+) -> dict[str, Network]:
+    """Run a course; now and then, and at its end, print the loss and leave ``FOLD/NAME.pt``.
 
     Parameters
     ----------
@@ -139,20 +158,30 @@ def train_side_by_side(
         Takes the number of the step and gives what it sees, for all learners together.
     loss_of
         Takes the number of the learner, its network and the batch.
-    pause
-        Called now and then, and at the end, with one line about the state.
+
+    Returns
+    -------
+    :
+        The slow copy of each fold's network.
     """
-    paused_s = time.monotonic()
+
+    def save(state: str) -> None:
+        for fold, learner in learners.items():
+            learner.save(out / fold / f"{name}.pt")
+        print(f"{name} {state}", flush=True)
+
+    saved_s = time.monotonic()
     step = 0
     while (progress := course.progress(step)) < 1.0:
         batch = make_batch(step)
         losses = []
-        for number, learner in enumerate(learners):
+        for number, learner in enumerate(learners.values()):
             loss = loss_of(number, learner.network, batch)
             learner.learn(loss, learning_rate * course.rate(progress))
             losses.append(loss.detach())
         step += 1
-        if time.monotonic() - paused_s > pause_every_s:
-            paused_s = time.monotonic()
-            pause(f"step {step} {progress:.0%} loss {torch.stack(losses).mean().item():.4f}")
-    pause(f"ended after {step} steps")
+        if time.monotonic() - saved_s > save_every_s:
+            saved_s = time.monotonic()
+            save(f"step {step} {progress:.0%} loss {torch.stack(losses).mean().item():.4f}")
+    save(f"ended after {step} steps")
+    return {fold: learner.result for fold, learner in learners.items()}

@@ -6,12 +6,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from models.manifest import HuWindow
@@ -25,9 +24,9 @@ from models.training.augment import (
 from models.training.decoys import add_motion
 from models.training.device_slices import DeviceSlices, to_device
 from models.training.losses import focal_tversky
-from models.training.networks import InputGrid, TwoAnswerUNet, lay_channels_last, normalise_hu
+from models.training.networks import InputGrid, TwoAnswerUNet, normalise_hu
 from models.training.paint_lesions import LesionPainting, paint_lesions
-from models.training.side_by_side import Course, Learner, make_folds, train_side_by_side
+from models.training.side_by_side import Course, enrol, make_folds, train_side_by_side
 from models.training.slice_data import LabelledSlices, Source, of_training
 from models.training.solid_lungs import SolidPainting, fill_solid
 
@@ -180,13 +179,15 @@ def train_lungs(
     weights = torch.from_numpy(source_weights(training, recipe.source_shares)).to(device)
     drawn = to_device(training, device)
     folds = make_folds(training, patients_of, device)
-    learners = [
-        _learner(start[name] if start else TwoAnswerUNet(recipe.widths), recipe, device)
-        for name in folds.names
-    ]
+    learners = enrol(
+        {fold: start[fold] if start else TwoAnswerUNet(recipe.widths) for fold in patients_of},
+        device,
+        weight_decay=recipe.weight_decay,
+        decay=recipe.decay,
+    )
     n_drawn = recipe.batch_size * (1 if len(learners) == 1 else 4)
 
-    def loss_of(number: int, network: nn.Module, batch: LungBatch) -> Tensor:
+    def loss_of(number: int, network: TwoAnswerUNet, batch: LungBatch) -> Tensor:
         own = folds.choose(number, batch.chosen, recipe.batch_size, generator)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             logits = network(normalise_hu(batch.hu[own], recipe.grid.window))
@@ -194,12 +195,7 @@ def train_lungs(
         first, second = logits.float().split(1, dim=1)
         return lung_loss(first, mask * (1.0 - solid), recipe) + lung_loss(second, mask, recipe)
 
-    def pause(state: str) -> None:
-        for name, learner in zip(folds.names, learners, strict=True):
-            learner.save(out / name / "lungs.pt")
-        print(f"lungs {state}", flush=True)
-
-    train_side_by_side(
+    return train_side_by_side(
         learners,
         Course(recipe.n_steps, seconds),
         recipe.learning_rate,
@@ -207,19 +203,10 @@ def train_lungs(
             drawn, weights, n_drawn, recipe, generator, hard=step % recipe.hard_every == 0
         ),
         loss_of,
-        pause=pause,
-        pause_every_s=save_every_s,
+        out=out,
+        name="lungs",
+        save_every_s=save_every_s,
     )
-    return {
-        name: cast("TwoAnswerUNet", learner.slow.network)
-        for name, learner in zip(folds.names, learners, strict=True)
-    }
-
-
-def _learner(network: TwoAnswerUNet, recipe: LungRecipe, device: torch.device) -> Learner:
-    network = network.to(device).train()
-    lay_channels_last(network)
-    return Learner(network, weight_decay=recipe.weight_decay, decay=recipe.decay)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from models.manifest import HuWindow
@@ -30,11 +29,10 @@ from models.training.networks import (
     InputGrid,
     SliceNetwork,
     crop_boxes,
-    lay_channels_last,
     normalise_hu,
 )
 from models.training.paint_lesions import LesionPainting, paint_lesions
-from models.training.side_by_side import Course, Learner, make_folds, train_side_by_side
+from models.training.side_by_side import Course, enrol, make_folds, train_side_by_side
 from models.training.slice_data import (
     UNSURE,
     LabelledSlices,
@@ -170,42 +168,30 @@ def train_slices(
         is_base=torch.from_numpy(shows_diaphragm(training)).to(torch.float32).to(device),
     )
     folds = make_folds(training, patients_of, device)
-    learners = [
-        _learner(start[name] if start else SliceNetwork(recipe.widths), recipe, device)
-        for name in folds.names
-    ]
+    learners = enrol(
+        {fold: start[fold] if start else SliceNetwork(recipe.widths) for fold in patients_of},
+        device,
+        weight_decay=recipe.weight_decay,
+        decay=recipe.decay,
+    )
     n_drawn = recipe.batch_size * (1 if len(learners) == 1 else 3)
 
-    def loss_of(number: int, network: nn.Module, batch: SliceBatch) -> Tensor:
+    def loss_of(number: int, network: SliceNetwork, batch: SliceBatch) -> Tensor:
         own = folds.choose(number, batch.chosen, recipe.batch_size, generator)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             classes, maps = network(batch.image[own])
         return slice_loss(classes.float(), maps.float(), batch.of(own), recipe)
 
-    def pause(state: str) -> None:
-        for name, learner in zip(folds.names, learners, strict=True):
-            learner.save(out / name / "slices.pt")
-        print(f"slices {state}", flush=True)
-
-    train_side_by_side(
+    return train_side_by_side(
         learners,
         Course(recipe.n_steps, seconds),
         recipe.learning_rate,
         lambda _step: slice_batch(drawing, n_drawn, recipe, generator),
         loss_of,
-        pause=pause,
-        pause_every_s=save_every_s,
+        out=out,
+        name="slices",
+        save_every_s=save_every_s,
     )
-    return {
-        name: cast("SliceNetwork", learner.slow.network)
-        for name, learner in zip(folds.names, learners, strict=True)
-    }
-
-
-def _learner(network: SliceNetwork, recipe: SliceRecipe, device: torch.device) -> Learner:
-    network = network.to(device).train()
-    lay_channels_last(network)
-    return Learner(network, weight_decay=recipe.weight_decay, decay=recipe.decay)
 
 
 def source_weights(slices: LabelledSlices) -> NDArray[np.float32]:
