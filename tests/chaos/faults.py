@@ -196,64 +196,64 @@ def fill_database_disk(scene: Scene) -> None:
 
 def stop_database_politely(scene: Scene) -> None:
     """Restart PostgreSQL as an administrator does: transactions are broken off, then it is back."""
-    if scene.database is None:
-        raise ValueError("this fault needs a database server of its own")
-    with scene.sending():
-        for _ in range(2):
-            scene.wait(2.0, 6.0)
-            scene.database.kill(signal.SIGINT)
-            scene.wait(1.0, 4.0)
-            scene.database.start()
+    _restart_database(scene, signal.SIGINT)
 
 
 def kill_database(scene: Scene) -> None:
     """Kill PostgreSQL without a word, and start it again."""
+    _restart_database(scene, signal.SIGKILL)
+
+
+def _restart_database(scene: Scene, number: signal.Signals) -> None:
     if scene.database is None:
         raise ValueError("this fault needs a database server of its own")
     with scene.sending():
         for _ in range(2):
             scene.wait(2.0, 6.0)
-            scene.database.kill()
+            scene.database.kill(number)
             scene.wait(1.0, 4.0)
             scene.database.start()
 
 
 def lose_broker(scene: Scene) -> None:
     """Empty Redis, kill it, and start it again with nothing in it."""
-    if scene.broker is None:
-        raise ValueError("this fault needs a broker of its own")
+    broker = _broker_of(scene)
     with scene.sending():
         scene.wait(2.0, 4.0)
-        scene.broker.flush()
+        broker.flush()
     scene.wait(2.0, 5.0)
-    scene.broker.kill()
+    broker.kill()
     scene.wait(2.0, 5.0)
-    scene.broker.start()
+    broker.start()
     scene.wait(1.0, 3.0)
-    scene.broker.flush()
+    broker.flush()
 
 
 def abuse_broker(scene: Scene) -> None:
     """Let Redis refuse every write for want of memory, then make its lists into something else."""
-    if scene.broker is None:
-        raise ValueError("this fault needs a broker of its own")
+    broker = _broker_of(scene)
     with scene.sending():
         scene.wait(1.0, 3.0)
-        scene.broker.limit_memory(1)
+        broker.limit_memory(1)
         scene.wait(6.0, 10.0)
-        scene.broker.limit_memory(0)
+        broker.limit_memory(0)
     scene.wait(1.0, 3.0)
-    scene.broker.spoil_queues()
+    broker.spoil_queues()
     scene.wait(4.0, 8.0)
-    scene.broker.flush()
+    broker.flush()
 
 
 def forge_doorbells(scene: Scene) -> None:
     """Fill the queues with messages that nobody sent: wrong ids, wrong tasks, no JSON."""
+    broker = _broker_of(scene)
+    broker.push_rubbish(2_000, scene.rng)
+    scene.send_all()
+
+
+def _broker_of(scene: Scene) -> BrokerServer:
     if scene.broker is None:
         raise ValueError("this fault needs a broker of its own")
-    scene.broker.push_rubbish(2_000, scene.rng)
-    scene.send_all()
+    return scene.broker
 
 
 # ── the disk ─────────────────────────────────────────────────────────────────────────────────

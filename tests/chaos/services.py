@@ -65,8 +65,8 @@ class DatabaseServer:
         self._process = self._stack.enter_context(running(arguments, self._folder / "server.log"))
         wait_until(lambda: accepts(self._maintenance_url), "PostgreSQL accepts connections", 120)
 
-    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """End the whole server, without a word unless told otherwise."""
+    def kill(self, number: signal.Signals) -> None:
+        """End the whole server."""
         if self._process is not None:
             end_group(self._process, number)
         (self._data / "postmaster.pid").unlink(missing_ok=True)
