@@ -39,7 +39,7 @@ class SpooledInstance:
     sop_instance_uid: str
     sop_class_uid: str
     transfer_syntax_uid: str
-    content_digest: str  #: sha256, hexadecimal, of the encoded data set as received
+    content_digest: str  #: of the encoded data set as received (`digest`)
     path: Path  #: DICOM Part 10 file
     received_at: datetime
     calling_ae_title: str | None = None  #: None for files read from a folder

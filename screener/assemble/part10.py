@@ -5,7 +5,6 @@ inflates without a limit, and translates whatever the parser throws into ``Unrea
 Pixel data are not touched: their place in the stream is noted, so that a decoder reads one frame.
 """
 
-import hashlib
 import io
 import struct
 import warnings
@@ -29,6 +28,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from screener.digest import digest_rest
 from screener.errors import Permanent
 
 # A UID of letters or a birth date "1970" is worth a defect in the report. It is not worth a
@@ -71,7 +71,6 @@ _FIRST_DATA_GROUP = 0x0008
 _FIRST_PIXEL_TAG = 0x7FE00008
 _PIXEL_DATA_TAG = 0x7FE00010
 _UNDEFINED_LENGTH = 0xFFFFFFFF
-_CHUNK_BYTES = 1 << 20
 
 
 class UnreadableFile(Permanent):
@@ -144,7 +143,7 @@ def quiet_parser() -> Iterator[None]:
 
 
 def digest_data_set(path: Path) -> str:
-    """Give the SHA-256 of the encoded data set, hexadecimal: the bytes after the file meta.
+    """Give the content digest of a file: of the encoded data set, the bytes after the file meta.
 
     Raises
     ------
@@ -153,13 +152,10 @@ def digest_data_set(path: Path) -> str:
     OSError
         The file cannot be read.
     """
-    digest = hashlib.sha256()
     with path.open("rb") as stream:
         offset, _ = _find_data_set(stream)
         stream.seek(offset)
-        while chunk := stream.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return digest_rest(stream)
 
 
 def _position(stream: BinaryIO) -> tuple[BinaryIO, str]:

@@ -5,7 +5,6 @@ Everything is believed and nothing is checked: never let it face a network.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import threading
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
+from screener.digest import content_digest
 from screener.errors import RefusedInstance
 from screener.receive.contexts import (
     ACCEPTED_SYNTAXES,
@@ -165,7 +165,7 @@ class DemoPacs:
             )
         except RefusedInstance as refusal:
             return refusal.status
-        path = self._folder / f"{hashlib.sha256(content).hexdigest()}.dcm"
+        path = self._folder / f"{content_digest(content)}.dcm"
         path.write_bytes(encode_file_meta(meta) + content)
         stored = StoredFile(
             path=path,

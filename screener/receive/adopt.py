@@ -6,11 +6,11 @@ send it again, but may not: what is on the disk is not lost either way.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
+from screener.digest import digest_rest
 from screener.domain import SpooledInstance
 from screener.errors import RefusedInstance
 from screener.receive.arrival import ReceivedInstance
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from screener.receive.spool import Spool
-
-_CHUNK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +83,7 @@ def _read_back(path: Path, salt: bytes) -> ReceivedInstance | None:
         try:
             meta = read_file_meta(stream)
             offset = stream.tell()
-            if _digest(stream) != path.stem:
+            if digest_rest(stream) != path.stem:
                 return None
             n_bytes = path.stat().st_size
             stream.seek(offset)
@@ -105,10 +103,3 @@ def _read_back(path: Path, salt: bytes) -> ReceivedInstance | None:
         calling_ae_title=meta.source_ae_title or None,
     )
     return ReceivedInstance(instance, header, n_bytes, peer_address=None)
-
-
-def _digest(stream: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while chunk := stream.read(_CHUNK_BYTES):
-        digest.update(chunk)
-    return digest.hexdigest()

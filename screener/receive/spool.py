@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import os
 import secrets
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from screener.digest import content_hash
 from screener.durable import sync_folder
 from screener.errors import SpoolFull
 from screener.receive.part10 import FileMeta, encode_file_meta
@@ -51,7 +51,7 @@ class PendingInstance:
         self._n_behind_bytes = 0  # handed to the disk already
         self._file = file
         self._failure = failure
-        self._hash = hashlib.sha256()
+        self._hash = content_hash()
         if failure is None:
             head = encode_file_meta(meta)
             self.data_set_offset = len(head)
@@ -59,7 +59,7 @@ class PendingInstance:
 
     @property
     def content_digest(self) -> str:
-        """sha256 of the encoded data set so far, hexadecimal."""
+        """Digest of the encoded data set so far, hexadecimal."""
         return self._hash.hexdigest()
 
     def write(self, fragment: bytes | memoryview) -> int:
@@ -205,7 +205,7 @@ class Spool:
         Returns
         -------
         :
-            ``store/ab/<sha256 of the data set>.dcm``.
+            ``store/ab/<content digest>.dcm``.
 
         Raises
         ------

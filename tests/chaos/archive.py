@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import socket
 import threading
 from collections import defaultdict
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pynetdicom import evt
 
 from screener.demo.pacs import DemoPacs
+from screener.digest import content_digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +63,7 @@ class Archive(DemoPacs):
     def _on_store(self, event: Event) -> int:
         uid = str(event.request.AffectedSOPInstanceUID)
         content = event.encoded_dataset(include_meta=False)
-        self.offered[uid].add(hashlib.sha256(content).hexdigest())
+        self.offered[uid].add(content_digest(content))
         if self.mood is Mood.FULL:
             return _OUT_OF_RESOURCES
         if self.mood is Mood.FORGETFUL:

@@ -5,7 +5,6 @@ Nothing here trusts the node's own accounting; that is asked too, and must agree
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from sqlalchemy import select
 
 from screener.audit.database import Database
 from screener.audit.tables import DeliveryObject, Instance, ResultObjectRow, Run
+from screener.digest import content_digest
 from screener.domain import ResultKind, RunState
 from tests.integration.processes import wait_until
 from tests.integration.receivers import data_set_of
@@ -87,7 +87,7 @@ def check_acknowledged(database_url: str, promised: set[tuple[str, str]]) -> lis
     Parameters
     ----------
     promised
-        Study Instance UID and sha256 of each data set as it was sent.
+        Study Instance UID and content digest of each data set as it was sent.
     """
     database = Database(database_url)
     try:
@@ -104,7 +104,7 @@ def check_acknowledged(database_url: str, promised: set[tuple[str, str]]) -> lis
     for identity in sorted(promised & set(held)):
         path = Path(held[identity])
         content = data_set_of(path) if path.is_file() else b""
-        if hashlib.sha256(content).hexdigest() != identity[1]:
+        if content_digest(content) != identity[1]:
             broken.append(f"acknowledged, but not on disk as sent: {identity}")
     return broken
 
@@ -114,7 +114,7 @@ def check_files(store: Path) -> list[str]:
     return [
         f"torn file {path.name}"
         for path in sorted(store.glob("*/*.dcm"))
-        if hashlib.sha256(data_set_of(path)).hexdigest() != path.stem
+        if content_digest(data_set_of(path)) != path.stem
     ]
 
 

@@ -6,7 +6,6 @@ What it remembers is the one thing the node promised: which contents it answered
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 import pydicom
 from pynetdicom import AE, _config
 
+from screener.digest import content_digest
 from tests.integration.receivers import data_set_of
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ class ChaosStudy:
 class Modality:
     """Sends studies to one node and keeps the books of what was acknowledged.
 
-    ``acknowledged`` holds ``(study, sha256 of the data set as sent)``; ``statuses`` every status
-    that was answered, in order.
+    ``acknowledged`` holds ``(study, content digest as sent)``; ``statuses`` every status that was
+    answered, in order.
     """
 
     ae_title: str
@@ -97,7 +97,7 @@ class Modality:
         status = answer.get("Status")
         if status is None:
             return False
-        digest = hashlib.sha256(data_set_of(path)).hexdigest()
+        digest = content_digest(data_set_of(path))
         with self._lock:
             self.statuses.append(int(status))
             if status == _SUCCESS:

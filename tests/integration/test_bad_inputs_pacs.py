@@ -6,7 +6,6 @@ in the middle of an answer. What is offered is the same instance with the same b
 
 from __future__ import annotations
 
-import hashlib
 import socket
 import threading
 from collections import defaultdict
@@ -18,6 +17,7 @@ from pynetdicom.dimse_primitives import C_STORE
 
 from screener.daemon.deliveries import deliver
 from screener.daemon.site import open_site
+from screener.digest import content_digest
 from screener.domain import DeliveryState
 from tests.integration.conftest import PATIENCE_S, wait_until
 from tests.integration.receivers import REPORT, SEGMENTATION, SYNTAXES, scripted, settings_for
@@ -45,7 +45,7 @@ class WrongPacs:
     def on_store(self, event: Event) -> int:
         uid = str(event.request.AffectedSOPInstanceUID)
         content = event.encoded_dataset(include_meta=False)
-        self.offered[uid].add(hashlib.sha256(content).hexdigest())
+        self.offered[uid].add(content_digest(content))
         if self.is_healed:
             return 0x0000
         if isinstance(self.wrong, int):

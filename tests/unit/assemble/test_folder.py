@@ -1,6 +1,5 @@
 """What a folder of files becomes; every file ends in a study or in a reason."""
 
-import hashlib
 import zlib
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from screener.assemble import FolderLimits, part10, read_folder
 from screener.assemble.part10 import UnreadableFile, read_part10_header
+from screener.digest import content_digest
 from screener.errors import WrongUse
 from tests.ct_factories import RECEIVED_AT, ct_dataset, only_study, write_dataset, write_series
 
@@ -27,7 +27,7 @@ def test_digest_is_of_the_encoded_data_set(tmp_path: Path) -> None:
     """The bytes after the file meta: as the listener computes it for the same data set."""
     bare = write_dataset(ct_dataset(), tmp_path / "bare", has_preamble=False)
     write_dataset(ct_dataset(), tmp_path / "part10")
-    expected = hashlib.sha256(bare.read_bytes()).hexdigest()
+    expected = content_digest(bare.read_bytes())
     contents = read_folder(tmp_path, RECEIVED_AT)
     (study,) = contents.studies
     assert [one.content_digest for one in study.instances] == [expected]

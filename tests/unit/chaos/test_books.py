@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import pytest
 
 from screener.audit.database import Database
 from screener.audit.ledger import register_instance
+from screener.digest import content_digest
 from screener.receive.part10 import FileMeta, encode_file_meta
 from tests.audit_factories import STUDY, make_instance, make_received
 from tests.chaos.books import check_acknowledged, check_archives, check_files
@@ -37,7 +37,7 @@ class Books:
 def books(tmp_path: Path) -> Books:
     """Receive one instance."""
     content = b"a data set, as it was sent"
-    digest = hashlib.sha256(content).hexdigest()
+    digest = content_digest(content)
     path = tmp_path / "store" / digest[:2] / f"{digest}.dcm"
     path.parent.mkdir(parents=True)
     path.write_bytes(encode_file_meta(FileMeta("1.2", "1.2.3", "1.2.840.10008.1.2.1")) + content)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import shutil
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import pydicom
 import pytest
 
+from screener.digest import content_digest
 from screener.errors import DatabaseUnavailable, SpoolFull
 from screener.receive.adopt import adopt_orphans
 from screener.receive.part10 import FileMeta, encode_file_meta, read_file_meta
@@ -43,7 +43,7 @@ def test_kept_file_is_named_by_content_and_holds_the_bytes_as_received(tmp_path:
     """Path from the digest; our meta, then the data set unchanged."""
     spool, content = Spool(tmp_path, 0), ct_bytes()
     path = spool.keep(receive(spool, content))
-    digest = hashlib.sha256(content).hexdigest()
+    digest = content_digest(content)
     assert path == tmp_path / "store" / digest[:2] / f"{digest}.dcm"
     assert path.read_bytes() == encode_file_meta(META) + content
     assert list(spool.incoming.iterdir()) == []
