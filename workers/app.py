@@ -26,7 +26,9 @@ from screener.enqueue import (
 )
 from screener.logs import TextlessHandler, keep_texts_out
 from screener.settings import Settings, load_settings
+from screener.streams import lose_what_nobody_takes
 from workers.beat import SCHEDULER
+from workers.consumer import CONSUMER
 from workers.transport import TRANSPORT
 
 #: A message that waited this many periods is dropped: the next one does its work.
@@ -71,10 +73,13 @@ def _set_up_logs(**_: object) -> None:
         logger.propagate = False
 
 
+# Worker and beat print a banner, which ends them where its disk is full.
+lose_what_nobody_takes()
 settings = load_settings()
 app = make_celery_app(settings)
 app.conf.beat_schedule = beat_schedule(settings)
 app.conf.beat_scheduler = SCHEDULER
+app.conf.worker_consumer = CONSUMER
 app.conf.imports = ("workers.tasks",)
 if settings.broker.url.startswith(("redis", "unix")):
     app.conf.broker_transport = TRANSPORT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -20,11 +21,21 @@ from screener.cli import (
     quarantine_commands,
     study_commands,
 )
-from screener.cli.output import EXIT_FAILED, EXIT_WRONG_USE, print_note
+from screener.cli.output import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_WRONG_USE,
+    print_note,
+)
 from screener.errors import ConfigError, ScreenerError, WrongUse
 from screener.logs import get_log, set_up_logs, where_raised
 from screener.settings import SETTINGS_FILE_VARIABLE, LogSettings
+from screener.streams import lose_what_nobody_takes
 from screener.version import VERSION
+
+#: Ends of a write that are no defect of ours: full, over quota, broken, read-only, too large.
+_NOT_WRITTEN = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG})
 
 app = typer.Typer(
     name="screener",
@@ -71,29 +82,45 @@ conformance_commands.add_to(app)
 
 def main() -> None:
     """Run the command line; the one place where an unexpected error becomes an exit code."""
+    lose_what_nobody_takes("stderr")  # notes alone go there: they decide nothing
     set_up_logs(LogSettings())  # until the settings are read
+    sys.exit(_run())
+
+
+def _run() -> int:
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except (ConfigError, WrongUse) as error:
         print_note(f"screener: {error}")
-        sys.exit(EXIT_WRONG_USE)
+        return EXIT_WRONG_USE
     except (ScreenerError, ModelError) as error:
         print_note(f"screener: {error}")
-        sys.exit(EXIT_FAILED)
+        return EXIT_FAILED
     except TyperException as error:
         if error.format_message():  # empty where help was shown instead
             print_note(f"screener: {error.format_message()} (see `screener --help`)")
-        sys.exit(EXIT_WRONG_USE)
+        return EXIT_WRONG_USE
     except (KeyboardInterrupt, typer.Abort):
         print_note("screener: interrupted")
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(EXIT_FAILED)
+        return EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001  boundary: a user never sees a traceback
-        get_log().error("unexpected_error", error=type(error).__name__, detail=where_raised(error))
-        print_note(
-            f"screener: an error nobody expected ({type(error).__name__}). This is a defect: "
-            "please report it with the log above"
-        )
-        sys.exit(EXIT_FAILED)
-    sys.exit(code if isinstance(code, int) else 0)
+        _explain(error)
+        return EXIT_FAILED
+    return code if isinstance(code, int) else EXIT_DONE
+
+
+def _explain(error: Exception) -> None:
+    """Say what no part of ours has translated: output that nobody takes, or a defect."""
+    lose_what_nobody_takes("stdout")  # what is left of it must not end the process another way
+    if isinstance(error, BrokenPipeError):
+        return  # whoever read it has seen enough
+    if isinstance(error, OSError) and error.errno in _NOT_WRITTEN:
+        what = error.filename or "the output"
+        print_note(f"screener: {what} could not be written: {error.strerror}")
+        return
+    get_log().error("unexpected_error", error=type(error).__name__, detail=where_raised(error))
+    print_note(
+        f"screener: an error nobody expected ({type(error).__name__}). This is a defect: "
+        "please report it with the log above"
+    )

@@ -19,6 +19,7 @@ from screener.cli.tables import ALERT_COLUMNS, alert_row
 from screener.daemon.stopping import reload_event_of_process, stop_event_of_process
 from screener.logs import keep_texts_out
 from screener.settings import Settings, load_settings
+from screener.streams import lose_what_nobody_takes
 
 if TYPE_CHECKING:
     import threading
@@ -239,5 +240,6 @@ def _settings() -> Settings:
 def _run_process(run: Callable[..., None], *more: threading.Event) -> None:
     # What a node keeps is about patients: for its own account alone, whatever the shell says.
     os.umask(0o077)
+    lose_what_nobody_takes()
     keep_texts_out()
     run(_settings(), stop_event_of_process(), *more)

@@ -27,6 +27,8 @@ EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_WRONG_USE = 2
 EXIT_NOT_ANALYSED = 3
+#: As a shell counts a process that Ctrl-C ended.
+EXIT_INTERRUPTED = 130
 
 #: Width of tables where standard output is no terminal, in characters.
 PLAIN_WIDTH = 160

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from screener.daemon.exporting import sink_of
 from screener.daemon.site import Site, utc_now
 from screener.domain import DeliveryState
 from screener.logs import get_log
+from screener.streams import is_log_lost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +44,8 @@ def watch(site: Site) -> AccountingReport:
     report = count_books(site, shards=_shards_at(now))
     keep_books(site.database, report, now)
     vanished = count_vanished(site.database)
+    # A line each time: that the log takes lines is known from writing one.
+    get_log().info("books_counted", count=len(report.violations))
     backlog = measure_backlog(site.database, now)
     conditions = [
         *_of_books(report, vanished),
@@ -49,6 +53,7 @@ def watch(site: Site) -> AccountingReport:
         *_of_work(site.settings, backlog),
         *_of_deliveries(site.settings, backlog),
         *_of_export(site, now),
+        *_of_log(),
     ]
     _tell(settle_alerts(site.database, conditions, now))
     return report
@@ -134,6 +139,12 @@ def _of_export(site: Site, now: datetime) -> Iterator[Condition]:
     if waits_s > site.settings.alerts.unsent_after_s:
         detail = f"an event is not sent since {waits_s:.0f} s; see `screener audit export`"
         yield Condition(AlertKind.EXPORT_WAITS, sink.name, detail)
+
+
+def _of_log() -> Iterator[Condition]:
+    if is_log_lost():
+        detail = "nobody takes the lines of the log, which are lost; is its disk full?"
+        yield Condition(AlertKind.LOG_LOST, platform.node(), detail)
 
 
 def _tell(settled: Settled) -> None:

@@ -115,7 +115,7 @@ class Site:
         worker = self.start(
             name,
             *(sys.executable, "-m", "celery", "-A", "workers.app", "worker"),
-            *("-Q", ",".join(queues), "-c", "1", "-n", f"{name}@%h", "--without-gossip"),
+            *("-Q", ",".join(queues), "-c", "1", "-n", f"{name}@%h"),
         )
         self.workers.append(worker)
         return worker

@@ -180,7 +180,7 @@ class ChaosNode:
     def _processes(self) -> dict[str, tuple[str, ...]]:
         if self.engine is Engine.EMBEDDED:
             return {"serve": (sys.executable, "-m", "screener", "serve")}
-        worker = (*_CELERY, "worker", "-c", "1", "--without-gossip", "-Q")
+        worker = (*_CELERY, "worker", "-c", "1", "-Q")
         return {
             "listener": (sys.executable, "-m", "screener", "listen"),
             "worker-a": (*worker, "stat,routine", "-n", "a@%h"),

@@ -70,7 +70,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterator[S
     with redis.Redis.from_url(redis_url, socket_timeout=120) as client:
         client.flushall()
     celery = (sys.executable, "-m", "celery", "-A", "workers.app", "worker", "-c", "1")
-    arguments = (*celery, "-Q", QUEUE_SWEEP, "--without-gossip", "--without-mingle")
+    arguments = (*celery, "-Q", QUEUE_SWEEP)
     with running(arguments, tmp_path / "worker.log", {"SCREENER_SETTINGS": str(path)}):
         yield one
 
