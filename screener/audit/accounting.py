@@ -100,8 +100,8 @@ def accounting(
     store
         Folder of kept instances; None looks at no file.
     shards
-        Look only at files whose digest, or whose run id, begins so (two hexadecimal digits each);
-        None looks at all.
+        Look only at files whose digest, or whose run id, begins so (two hexadecimal digits each),
+        and compare only such runs with the trail; None looks at all.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def accounting(
     with database.session() as session:
         violations = [
             violation
-            for rule, statement in broken_rows(late_at).items()
+            for rule, statement in broken_rows(late_at, database.dialect, shards).items()
             if (violation := _violation(session, rule, statement)) is not None
         ]
         violations += _violations_of_files(files)

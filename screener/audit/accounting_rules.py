@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import String, cast, exists, func, or_, select
 
 from screener.audit.deliveries import ARRIVED
+from screener.audit.events import EventKind
 from screener.audit.tables import (
     Delivery,
     DeliveryObject,
+    Event,
     Instance,
     ResultObjectRow,
     Run,
     Series,
     Study,
 )
+from screener.audit.tolerant_types import is_unreadable
 from screener.domain import DeliveryState, ResultKind, RunState, StudyState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from sqlalchemy import ColumnElement, Select
@@ -33,6 +36,9 @@ class AccountingRule(StrEnum):
     """What must hold for every row."""
 
     STATE_IS_KNOWN = "a study, run or delivery is in a state that exists"
+    VALUE_IS_READABLE = "every word, number and time of a row is one"
+    COUNT_IS_POSSIBLE = "attempts are counted from 0 and forgiven ones are among them"
+    STATE_WAS_TOLD = "the trail tells of the state that a run or delivery has come to"
     INSTANCE_HAS_GENERATION = "an instance belongs to a generation of its study"
     SERIES_IS_WHOLE = "a series has as many instances as were counted when they came"
     COMPLETION_HAS_REASON = "a completed generation says when and why"
@@ -52,16 +58,25 @@ class AccountingRule(StrEnum):
     FILE_HAS_ROW = "a file of the spool has its row"
 
 
-def broken_rows(late_at: datetime) -> dict[AccountingRule, Select[Any]]:
+def broken_rows(
+    late_at: datetime, dialect: str, shards: Sequence[str] | None = None
+) -> dict[AccountingRule, Select[Any]]:
     """Give for each rule the ids of the rows that break it; rules about files are elsewhere.
 
     Parameters
     ----------
     late_at
         A lease that expired before this should have been taken back.
+    dialect
+        Of the database: SQLite keeps any value in any column.
+    shards
+        Compare with the trail only runs whose id begins so; None compares all.
     """
     return {
         AccountingRule.STATE_IS_KNOWN: _unknown_states(),
+        AccountingRule.VALUE_IS_READABLE: _unreadable_rows(dialect),
+        AccountingRule.COUNT_IS_POSSIBLE: _impossible_counts(),
+        AccountingRule.STATE_WAS_TOLD: _untold_states(shards),
         AccountingRule.INSTANCE_HAS_GENERATION: _lost_instances(),
         AccountingRule.SERIES_IS_WHOLE: _thinned_series(),
         AccountingRule.COMPLETION_HAS_REASON: select(Study.study_instance_uid).where(
@@ -110,6 +125,67 @@ def _unknown_states() -> Select[Any]:
     runs = select(Run.run_id).where(_is_not(Run.state, RunState))
     deliveries = select(Delivery.delivery_id).where(_is_not(Delivery.state, DeliveryState))
     return select(studies.union_all(runs, deliveries).subquery().c[0])
+
+
+#: States of their own rule.
+_STATES = (Study.state, Run.state, Delivery.state)
+
+
+def _unreadable_rows(dialect: str) -> Select[Any]:
+    found = []
+    for table in (Study, Series, Instance, Run, ResultObjectRow, Delivery):
+        key = next(iter(table.__table__.primary_key))
+        columns = [getattr(table, column.key) for column in table.__table__.columns]
+        judged = [one for one in columns if not any(one is state for state in _STATES)]
+        is_broken = or_(*(is_unreadable(one, dialect) for one in judged))
+        found.append(select(cast(key, String)).where(is_broken))
+    return select(found[0].union_all(*found[1:]).subquery().c[0])
+
+
+def _impossible_counts() -> Select[Any]:
+    runs = select(Run.run_id).where(
+        (Run.attempts_forgiven < 0) | (Run.attempts_forgiven > Run.attempt)
+    )
+    deliveries = select(Delivery.delivery_id).where(
+        (Delivery.attempt < 0) | (Delivery.n_failures < 0) | (Delivery.n_denials < 0)
+    )
+    return select(runs.union_all(deliveries).subquery().c[0])
+
+
+#: What the trail must hold once a row has come to a state.
+_TOLD_OF_RUN = (
+    ((RunState.REPORTED, RunState.DELIVERED, RunState.CONFIRMED), EventKind.RUN_REPORTED),
+    ((RunState.FAILED,), EventKind.RUN_FAILED),
+    ((RunState.SUPERSEDED,), EventKind.RUN_SUPERSEDED),
+)
+_TOLD_OF_DELIVERY = (
+    ((DeliveryState.SENT, DeliveryState.CONFIRMED), EventKind.DELIVERY_SENT),
+    ((DeliveryState.CONFIRMED,), EventKind.DELIVERY_CONFIRMED),
+    ((DeliveryState.DEAD,), EventKind.DELIVERY_DIED),
+)
+
+
+def _untold_states(shards: Sequence[str] | None) -> Select[Any]:
+    def is_untold(table: Any, told: Any) -> ColumnElement[bool]:
+        return or_(
+            *(
+                table.state.in_(states)
+                & ~exists().where(
+                    # by the study: the trail has an index for it
+                    Event.study_instance_uid == table.study_instance_uid,
+                    Event.run_id == table.run_id,
+                    Event.kind == kind,
+                )
+                for states, kind in told
+            )
+        )
+
+    runs = select(Run.run_id).where(is_untold(Run, _TOLD_OF_RUN))
+    deliveries = select(Delivery.delivery_id).where(is_untold(Delivery, _TOLD_OF_DELIVERY))
+    if shards is not None:
+        runs = runs.where(func.substr(Run.run_id, 1, 2).in_(shards))
+        deliveries = deliveries.where(func.substr(Delivery.run_id, 1, 2).in_(shards))
+    return select(runs.union_all(deliveries).subquery().c[0])
 
 
 def _lost_instances() -> Select[Any]:

@@ -295,13 +295,16 @@ def _standing_run(run: Run) -> Select[str]:
 def _predecessor(session: Session, run: Run) -> PredecessorReport | None:
     if run.predecessor_run_id is None:
         return None
-    report = session.scalars(
+    reports = session.scalars(
         select(ResultObjectRow).where(
             ResultObjectRow.run_id == run.predecessor_run_id,
             ResultObjectRow.kind == ResultKind.STRUCTURED_REPORT,
             ResultObjectRow.variant_of.is_(None),
         )
-    ).one()
+    ).all()
+    if len(reports) != 1:  # somebody edited the table, which the accounting tells; no claim fails
+        return None
+    report = reports[0]
     return PredecessorReport(
         run_id=run.predecessor_run_id,
         study_instance_uid=run.study_instance_uid,
@@ -342,6 +345,9 @@ def _end_attempt(
     is_transient: bool,
 ) -> None:
     n_attempts = run.attempt - run.attempts_forgiven
+    has_attempts = policy.max_attempts is None or n_attempts < policy.max_attempts
+    if not 0 <= run.attempts_forgiven < run.attempt:  # edited: it would be tried for ever
+        detail, has_attempts = f"{detail}; the count of attempts was edited", False
     run.last_error = detail
     run.lease_owner = run.lease_expires_at = None
     if is_transient and has_newer_run(session, run):
@@ -353,7 +359,7 @@ def _end_attempt(
             session, EventKind.RUN_SUPERSEDED, now, run_id=run.run_id,
             study_instance_uid=run.study_instance_uid, payload=by,
         )  # fmt: skip
-    elif is_transient and (policy.max_attempts is None or n_attempts < policy.max_attempts):
+    elif is_transient and has_attempts:
         delay_s = policy.delay_s(n_attempts, run.run_id)
         run.state = RunState.QUEUED
         run.not_before_at = now + timedelta(seconds=delay_s)

@@ -9,6 +9,7 @@ kept out of their text.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
+from screener.audit.tolerant_types import read_object
 from screener.audit.upkeep_tables import TrailCount
 from screener.errors import ConfigError, DatabaseUnavailable
 
@@ -42,6 +44,8 @@ CONNECT_TIMEOUT_S = 5
 #: PostgreSQL advisory lock held while migrating, so that two starting processes queue.
 MIGRATION_LOCK = 0x5C2EE4E2
 
+#: Bytes that are no UTF-8 must not make a table unreadable; the chain sees that they were changed.
+_READABLE_TEXT = partial(str, encoding="utf-8", errors="replace")
 _BEGIN_OPTION = "screener_begin"
 _BEGIN_WRITING = "BEGIN IMMEDIATE"
 #: Under this key a session counts the events that it is about to write.
@@ -230,6 +234,7 @@ def _make_engine(url: URL) -> Engine:
         url,
         hide_parameters=True,
         connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
+        json_deserializer=read_object,
     )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -237,6 +242,7 @@ def _make_engine(url: URL) -> Engine:
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.text_factory = _READABLE_TEXT
     connection.isolation_level = None  # transactions are begun by `_begin_sqlite`
     for pragma in (
         "journal_mode = WAL",

@@ -89,6 +89,7 @@ class EventKind(StrEnum):
     ALERT_RAISED = "alert_raised"  #: 110113 Security Alert
     ALERT_RESOLVED = "alert_resolved"  #: 110113 Security Alert
     CLOCK_WENT_BACK = "clock_went_back"  #: 110113 Security Alert
+    LOST_TIMES_MENDED = "lost_times_mended"  #: 110113 Security Alert: a table was edited
     INSTANCES_PURGED = "instances_purged"  #: 110105 DICOM Study Deleted
     RESULTS_PURGED = "results_purged"  #: 110105 DICOM Study Deleted
 
@@ -187,6 +188,7 @@ PAYLOAD_KEYS: Mapping[EventKind, frozenset[str]] = {
     EventKind.ALERT_RAISED: frozenset({"alert", "subject", "detail"}),
     EventKind.ALERT_RESOLVED: frozenset({"alert", "subject", "seconds"}),
     EventKind.CLOCK_WENT_BACK: frozenset({"seconds", "n_rows"}),
+    EventKind.LOST_TIMES_MENDED: frozenset({"n_rows"}),
     EventKind.INSTANCES_PURGED: frozenset({"rule", "n_instances", "n_bytes"}),
     EventKind.RESULTS_PURGED: frozenset({"rule", "n_objects", "n_bytes"}),
     # The fields of a fact are its allow-list: facts are defined, and reviewed, in `screener.facts`.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from sqlalchemy import select
 
 from screener.audit.events import EventKind
 from screener.audit.tables import Event, Instance, Study
+from screener.audit.tolerant_types import read_object
 from screener.domain import SpooledInstance, SpooledStudy, StudyState
 
 if TYPE_CHECKING:
@@ -72,10 +72,10 @@ def read_shortfall(session: Session, study_instance_uid: str, generation: int) -
         )
         .order_by(Event.event_id.desc())
     )
-    for payload in map(json.loads, session.scalars(statement)):
-        if payload["generation"] == generation:
-            is_partial = payload["state"] == StudyState.PARTIAL
-            return str(payload["detail"]) if is_partial else None
+    for payload in map(read_object, session.scalars(statement)):
+        if payload.get("generation") == generation:
+            is_partial = payload.get("state") == StudyState.PARTIAL
+            return str(payload.get("detail")) if is_partial else None
     return None
 
 

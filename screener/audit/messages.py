@@ -14,6 +14,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
+from screener.audit.tolerant_types import read_object
 from screener.audit.vocabulary import WORDING, Direction, Outcome, Wording
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def audit_message(event: SealedEvent, source: AuditSource) -> bytes:
     DICOM PS3.15 A.5.1 (message schema), A.5.3 (contents of each message).
     """
     wording = WORDING[event.kind]
-    said: dict[str, object] = json.loads(event.payload)
+    said: dict[str, object] = read_object(event.payload)
     root = ET.Element("AuditMessage")
     _add_event(root, event, wording)
     _add_participants(root, wording.direction, said, source)

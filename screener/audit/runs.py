@@ -15,8 +15,8 @@ from sqlalchemy import ColumnElement, func, literal, or_, select, update
 
 from screener.audit.events import EventKind, append_event
 from screener.audit.inputs import lock_studies, lock_study, read_inputs
-from screener.audit.table_types import UtcDateTime
 from screener.audit.tables import Run, Study
+from screener.audit.tolerant_types import UtcDateTime
 from screener.domain import RunReason, RunState, StudyState
 from screener.errors import WrongUse
 

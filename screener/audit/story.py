@@ -6,7 +6,6 @@ how the vote fell, what was sent where and who confirmed it, and what replaced w
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from screener.audit.tables import (
     Series,
     SliceResult,
 )
+from screener.audit.tolerant_types import read_object
 from screener.errors import WrongUse
 
 if TYPE_CHECKING:
@@ -329,6 +329,6 @@ def _events(session: Session, uid: str) -> tuple[StoryEvent, ...]:
         .order_by(Event.occurred_at, Event.event_id)
     )
     return tuple(
-        StoryEvent(row.occurred_at, row.kind, row.run_id, json.loads(row.payload), row.sequence)
+        StoryEvent(row.occurred_at, row.kind, row.run_id, read_object(row.payload), row.sequence)
         for row in session.scalars(statement)
     )

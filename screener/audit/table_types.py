@@ -3,25 +3,13 @@
 Annotations are evaluated at run time, so this module has no postponed annotations.
 """
 
-from datetime import UTC, date, datetime
-from enum import StrEnum
+from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Date,
-    DateTime,
-    Dialect,
-    Enum,
-    Float,
-    Integer,
-    MetaData,
-    String,
-)
+from sqlalchemy import JSON, BigInteger, Date, Integer, MetaData, String
 from sqlalchemy.orm import DeclarativeBase
-from sqlalchemy.types import TypeDecorator
 
+from screener.audit.tolerant_types import Number, UtcDateTime, WholeNumber, Word
 from screener.domain import (
     CompletionReason,
     DeliveryState,
@@ -34,39 +22,6 @@ from screener.domain import (
 
 #: SQLite gives running numbers to INTEGER keys only; PostgreSQL deserves 64 bits.
 RunningNumber = BigInteger().with_variant(Integer(), "sqlite")
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """An aware time in UTC; SQLite, which knows no zones, keeps it as UTC."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse naive times; give UTC to the driver."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("times in the audit database are aware; this one has no zone")
-        in_utc = value.astimezone(UTC)
-        return in_utc.replace(tzinfo=None) if dialect.name == "sqlite" else in_utc
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give UTC to the reader."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
-
-
-def _stored_by_value(states: type[StrEnum]) -> Enum:
-    """Keep an enum as its value in a plain text column, so that a new member needs no migration."""
-    return Enum(
-        states,
-        native_enum=False,
-        create_constraint=False,
-        length=40,
-        values_callable=lambda members: [member.value for member in members],
-    )
 
 
 class Row(DeclarativeBase):
@@ -84,14 +39,14 @@ class Row(DeclarativeBase):
         str: String(),
         datetime: UtcDateTime(),
         date: Date(),
-        float: Float(),
+        float: Number(),
+        int: WholeNumber(),
         dict[str, Any]: JSON(),
-        list[Any]: JSON(),
-        StudyState: _stored_by_value(StudyState),
-        CompletionReason: _stored_by_value(CompletionReason),
-        RunReason: _stored_by_value(RunReason),
-        RunState: _stored_by_value(RunState),
-        PatientClass: _stored_by_value(PatientClass),
-        ResultKind: _stored_by_value(ResultKind),
-        DeliveryState: _stored_by_value(DeliveryState),
+        StudyState: Word(StudyState),
+        CompletionReason: Word(CompletionReason),
+        RunReason: Word(RunReason),
+        RunState: Word(RunState),
+        PatientClass: Word(PatientClass),
+        ResultKind: Word(ResultKind),
+        DeliveryState: Word(DeliveryState),
     }

@@ -156,6 +156,7 @@ WORDING: Mapping[EventKind, Wording] = {
     EventKind.ALERT_RAISED: _ALERT,
     EventKind.ALERT_RESOLVED: Wording(Message.SECURITY_ALERT, Action.EXECUTE),
     EventKind.CLOCK_WENT_BACK: Wording(Message.SECURITY_ALERT, Action.EXECUTE, _MINOR),
+    EventKind.LOST_TIMES_MENDED: Wording(Message.SECURITY_ALERT, Action.EXECUTE, _MINOR),
     EventKind.INSTANCES_PURGED: Wording(Message.STUDY_DELETED, Action.DELETE),
     EventKind.RESULTS_PURGED: Wording(Message.STUDY_DELETED, Action.DELETE),
 }

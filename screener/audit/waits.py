@@ -2,29 +2,32 @@
 
 Every wait compares a time of a row with the clock. Where the clock goes back, what happened lies in
 the future, and nothing would become complete, due or free until the clock caught up. Where it jumps
-ahead, or nobody could look for long, a claim seems dead whose holder lives.
+ahead, or nobody could look for long, a claim seems dead whose holder lives. A time that somebody
+edited until it is none, or took away, would never come.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, exists, false, func, or_, select, update
 
 from screener.audit.deliveries import HELD
 from screener.audit.delivery_claims import WAITING
 from screener.audit.events import EventKind, append_event
 from screener.audit.inputs import IS_OPEN, lock_studies
 from screener.audit.tables import Delivery, Run, Series, Study
+from screener.audit.tolerant_types import is_unreadable
 from screener.domain import DeliveryState, RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from sqlalchemy import CursorResult, Select
+    from sqlalchemy import CursorResult
     from sqlalchemy.orm import InstrumentedAttribute, Session
 
     from screener.audit.database import Database
@@ -54,13 +57,24 @@ class _Wait:
     is_waiting: ColumnElement[bool]
     longest_s: float = 0.0  #: 0 for what has happened
     again_s: float = 0.0  #: where it is put, from now
+    is_required: bool = False  #: whether without a time nothing would ever end the wait
 
-    def is_broken(self, now: datetime) -> ColumnElement[bool]:
+    def is_ahead(self, now: datetime, dialect: str) -> ColumnElement[bool]:
         furthest = now + timedelta(seconds=self.longest_s + CLOCK_TOLERANCE_S)
-        return self.is_waiting & (self.column > furthest)
+        is_time = ~is_unreadable(self.column, dialect)
+        return self.is_waiting & is_time & (self.column > furthest)
+
+    def is_lost(self, now: datetime, dialect: str) -> ColumnElement[bool]:
+        del now
+        is_absent = self.column.is_(None) if self.is_required else false()
+        return self.is_waiting & (is_unreadable(self.column, dialect) | is_absent)
 
     def lead_s(self, latest: datetime | None, now: datetime) -> float:
         return 0.0 if latest is None else (latest - now).total_seconds() - self.longest_s
+
+
+#: Of one wait, now, in a dialect: the rows that are to be mended.
+_Which = Callable[[_Wait, "datetime", str], ColumnElement[bool]]
 
 
 def mend_waits(database: Database, longest: LongestWaits, now: datetime) -> float:
@@ -80,15 +94,38 @@ def mend_waits(database: Database, longest: LongestWaits, now: datetime) -> floa
     """
     waits = _waits(longest)
     with database.session() as session:  # nearly always the end: no writer waits for this
-        lead_s = _lead_s(session, waits, now)
+        lead_s = _lead_s(session, waits, now, database.dialect)
     if lead_s <= 0:
         return 0.0
     with database.begin() as session:
-        lock_studies(session, _affected_studies(waits, now))
-        n_rows = sum(_mend(session, wait, now) for wait in waits)
+        n_rows = _mend_all(session, waits, _Wait.is_ahead, now, database.dialect)
         payload = {"seconds": round(lead_s), "n_rows": n_rows}
         append_event(session, EventKind.CLOCK_WENT_BACK, now, payload=payload)
     return lead_s
+
+
+def mend_lost_times(database: Database, longest: LongestWaits, now: datetime) -> int:
+    """Let waits begin anew whose time is gone or is none, since a table was edited by hand.
+
+    Returns
+    -------
+    :
+        How many rows were mended.
+
+    Raises
+    ------
+    DatabaseUnavailable
+        The database cannot be read or written.
+    """
+    waits, dialect = _waits(longest), database.dialect
+    any_lost = or_(*(exists().where(wait.is_lost(now, dialect)) for wait in waits))
+    with database.session() as session:  # nearly always the end: no writer waits for this
+        if not session.scalar(select(any_lost)):
+            return 0
+    with database.begin() as session:
+        n_rows = _mend_all(session, waits, _Wait.is_lost, now, dialect)
+        append_event(session, EventKind.LOST_TIMES_MENDED, now, payload={"n_rows": n_rows})
+    return n_rows
 
 
 def spare_overdue_leases(database: Database, longest: LongestWaits, now: datetime) -> int:
@@ -123,38 +160,53 @@ def _waits(longest: LongestWaits) -> tuple[_Wait, ...]:
     is_due = Delivery.state.in_((*WAITING, DeliveryState.SENT))
     is_undelivered = Delivery.state.in_((*WAITING, *HELD))
     run_lease_s, delivery_lease_s = longest.run_lease_s, longest.delivery_lease_s
+    # fmt: off
     return (
         _Wait(Study.last_arrival_at, IS_OPEN),
         _Wait(Study.opened_at, IS_OPEN),
         _Wait(Series.last_arrival_at, Series.study_instance_uid.in_(_OPEN_STUDIES)),
-        _Wait(Run.lease_expires_at, _IS_RUNNING, run_lease_s, run_lease_s),
+        _Wait(Run.lease_expires_at, _IS_RUNNING, run_lease_s, run_lease_s, is_required=True),
         _Wait(Run.not_before_at, is_queued, longest.run_retry_s),
         _Wait(Run.rung_at, is_queued),
         _Wait(Delivery.lease_expires_at, is_undelivered, delivery_lease_s, delivery_lease_s),
+        _Wait(
+            Delivery.lease_expires_at, Delivery.state == DeliveryState.SENDING,
+            delivery_lease_s, delivery_lease_s, is_required=True,
+        ),
         _Wait(Delivery.not_before_at, is_due, longest.delivery_retry_s),
         _Wait(Delivery.rung_at, is_undelivered),
         _Wait(Delivery.pending_since_at, is_undelivered),
     )
+    # fmt: on
 
 
-def _lead_s(session: Session, waits: Iterable[_Wait], now: datetime) -> float:
+def _lead_s(session: Session, waits: Iterable[_Wait], now: datetime, dialect: str) -> float:
     latest = [
-        select(func.max(wait.column)).where(wait.is_broken(now)).scalar_subquery() for wait in waits
+        select(func.max(wait.column)).where(wait.is_ahead(now, dialect)).scalar_subquery()
+        for wait in waits
     ]
     row = session.execute(select(*latest)).one()
     return max(wait.lead_s(at, now) for wait, at in zip(waits, row, strict=True))
 
 
-def _affected_studies(waits: Iterable[_Wait], now: datetime) -> Select[str]:
+def _mend_all(
+    session: Session, waits: Sequence[_Wait], which: _Which, now: datetime, dialect: str
+) -> int:
+    """Bring back to now what `which` names of each wait; the studies are locked."""
     uids = [
-        select(wait.column.class_.study_instance_uid).where(wait.is_broken(now)) for wait in waits
+        select(wait.column.class_.study_instance_uid).where(which(wait, now, dialect))
+        for wait in waits
     ]
-    return select(uids[0].union(*uids[1:]).subquery().c[0])
-
-
-def _mend(session: Session, wait: _Wait, now: datetime) -> int:
-    at = now + timedelta(seconds=wait.again_s)
-    return _set(session, wait.column, wait.is_broken(now), at)
+    lock_studies(session, select(uids[0].union(*uids[1:]).subquery().c[0]))
+    return sum(
+        _set(
+            session,
+            wait.column,
+            which(wait, now, dialect),
+            now + timedelta(seconds=wait.again_s),
+        )
+        for wait in waits
+    )
 
 
 def _set(

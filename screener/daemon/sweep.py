@@ -24,7 +24,7 @@ from screener.audit.delivery_sweep import (
 )
 from screener.audit.ledger import OpenStudy, complete_study, open_studies
 from screener.audit.runs import mark_rung, unrung_runs
-from screener.audit.waits import LongestWaits, mend_waits, spare_overdue_leases
+from screener.audit.waits import LongestWaits, mend_lost_times, mend_waits, spare_overdue_leases
 from screener.daemon.site import Site, utc_now
 from screener.deliver.web_errors import LONGEST_RETRY_AFTER_S
 from screener.destinations import DimseDestinationSettings
@@ -124,6 +124,8 @@ def _mend_waits(site: Site, now: datetime) -> None:
     longest = _longest_waits(site.settings)
     if back_s := mend_waits(site.database, longest, now):
         get_log().error("clock_went_back", seconds=round(back_s))
+    if n_mended := mend_lost_times(site.database, longest, now):
+        get_log().error("lost_times_mended", count=n_mended)
     if n_spared := spare_overdue_leases(site.database, longest, now):
         get_log().warning("leases_spared", count=n_spared)
 

@@ -19,7 +19,7 @@ from screener.audit.ledger import open_studies, register_instance
 from screener.audit.queries import run_status
 from screener.audit.runs import mark_rung, unrung_runs
 from screener.audit.tables import Event
-from screener.audit.waits import LongestWaits, mend_waits, spare_overdue_leases
+from screener.audit.waits import LongestWaits, mend_lost_times, mend_waits, spare_overdue_leases
 from screener.domain import RunState
 from tests.audit_factories import (
     LEASE_S,
@@ -143,3 +143,44 @@ def test_lease_just_over_is_not_spared(database: Database) -> None:
     claim(database, run_id, seconds=800)
     assert spare_overdue_leases(database, LONGEST, after(800 + LEASE_S + 1)) == 0
     assert expire_leases(database, after(800 + LEASE_S + 1), POLICY) == (run_id,)
+
+
+def edit(database: Database, statement: str) -> None:
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql(statement)
+
+
+@pytest.mark.parametrize("lost", ["NULL", "'never'", "''", "'9999-99-99 00:00:00.000000'"])
+def test_lease_that_was_taken_away_ends(database: Database, lost: str) -> None:
+    """A running run without a time on its lease would run for ever: it gets one more lease."""
+    run_id = queue_run(database)
+    claim(database, run_id, seconds=800)
+    edit(database, f"UPDATE runs SET lease_expires_at = {lost}")  # noqa: S608
+    assert mend_lost_times(database, LONGEST, after(900)) == 1
+    assert mend_lost_times(database, LONGEST, after(901)) == 0
+    assert expire_leases(database, after(900 + LEASE_S), POLICY) == (run_id,)
+
+
+def test_times_that_are_none_do_not_keep_a_study_waiting(database: Database) -> None:
+    """Arrivals that somebody edited until they are no times count from now."""
+    register_instance(database, make_received(make_instance(1)), after(0))
+    edit(database, "UPDATE studies SET last_arrival_at = 'x', opened_at = '0000-00-00'")
+    edit(database, "UPDATE series SET last_arrival_at = x'ff'")
+    assert len(open_studies(database)) == 1  # readable already
+    assert mend_lost_times(database, LONGEST, after(60)) == 3
+    (study,) = open_studies(database)
+    assert study.last_arrival_at == study.opened_at == after(60)
+    assert [one.last_arrival_at for one in study.series] == [after(60)]
+
+
+def test_attempts_that_were_edited_do_not_go_on_for_ever(database: Database) -> None:
+    """A run with a thousand forgiven attempts fails, and says why."""
+    run_id = queue_run(database)
+    claimed = claim(database, run_id, seconds=800)
+    edit(database, "UPDATE runs SET attempts_forgiven = 1000")
+    state = fail_run(database, claimed, "disk", after(801), is_transient=True, policy=POLICY)
+    assert state is RunState.FAILED
+    status = run_status(database, run_id)
+    assert status is not None
+    assert status.last_error == "disk; the count of attempts was edited"
