@@ -22,6 +22,7 @@ whether trying again can help (ADR 0004).
     └── Transient                    tried again with back-off
         ├── DestinationUnavailable
         ├── DatabaseUnavailable
+        ├── StepHung                 a step of a run took too long, and its process was ended
         └── SpoolFull
 """
 
@@ -148,6 +149,10 @@ class DestinationUnavailable(Transient):
 
 class DatabaseUnavailable(Transient):
     """The audit database cannot be reached or does not accept writes."""
+
+
+class StepHung(Transient):
+    """A step of a run took longer than it may; the process that did it is ended."""
 
 
 class SpoolFull(Transient):

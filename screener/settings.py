@@ -158,6 +158,8 @@ class WorkerSettings(Section):
     retry_cap_s: Seconds = 300.0
     ring_again_s: Seconds = 2.0
     drain_s: Seconds = 60.0
+    step_limit_s: Seconds = 600.0
+    step_limit_per_slice_s: Seconds = 2.0
 
 
 class LogSettings(Section):

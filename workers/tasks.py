@@ -66,7 +66,7 @@ def ask_sources_of_quiet_studies() -> None:
 
 @app.task(name=NIGHTLY_AUDIT)  # type: ignore[untyped-decorator]
 def nightly_audit() -> None:
-    """Account for yesterday, once, whoever asks first."""
+    """Account for the oldest day that has no audit yet, once, whoever asks first."""
     run_nightly_if_due(process_site())
 
 

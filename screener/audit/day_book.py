@@ -79,20 +79,35 @@ def recorded_audit(database: Database, day: date) -> dict[str, Any] | None:
         return None if row is None else row.content
 
 
-def is_audit_due(database: Database, now: datetime, *, at_utc: time) -> bool:
-    """Say whether yesterday (UTC) is over for long enough and has no audit yet.
+def missed_days(
+    database: Database, now: datetime, *, at_utc: time, longest_days: int
+) -> tuple[date, ...]:
+    """Give the days (UTC) that are over for long enough and have no audit yet, oldest first.
 
     Asked again and again, so that neither a stop, a clock change nor a second scheduler matters.
+
+    Parameters
+    ----------
+    at_utc
+        When yesterday's audit is due.
+    longest_days
+        How many days back an audit is still made up. Before the first audit there was no node to
+        account for: then it is yesterday alone.
     """
     in_utc = now.astimezone(UTC)
-    if in_utc.time() < at_utc:
-        return False
-    return recorded_audit(database, due_day(in_utc)) is None
-
-
-def due_day(now: datetime) -> date:
-    """Give the day that a nightly audit made now is about: yesterday in UTC."""
-    return (now.astimezone(UTC) - timedelta(days=1)).date()
+    yesterday = (in_utc - timedelta(days=1)).date()
+    newest = yesterday if in_utc.time() >= at_utc else yesterday - timedelta(days=1)
+    oldest = yesterday - timedelta(days=longest_days - 1)
+    with database.session() as session:
+        first = session.scalar(select(func.min(Audit.day)))
+        kept = set(session.scalars(select(Audit.day).where(Audit.day >= oldest)))
+    day = max(oldest, first) if first is not None else yesterday
+    missed = []
+    while day <= newest:
+        if day not in kept:
+            missed.append(day)
+        day += timedelta(days=1)
+    return tuple(missed)
 
 
 def _ledger_study(session: Session, study: Study) -> LedgerStudy:

@@ -19,6 +19,7 @@ from screener.audit.delivery_claims import (
     ObjectToSend,
     claim_confirmation,
     claim_delivery,
+    extend_delivery,
     tell,
 )
 from screener.audit.events import EventKind, JsonValue
@@ -43,6 +44,7 @@ __all__ = [
     "claim_confirmation",
     "claim_delivery",
     "confirm_delivery",
+    "extend_delivery",
     "fail_delivery",
     "finish_delivery",
     "postpone_confirmation",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import exists, select, update
 from sqlalchemy.orm import aliased
@@ -17,12 +17,13 @@ from sqlalchemy.orm import aliased
 from screener.audit.events import EventKind, JsonValue, append_event
 from screener.audit.tables import Delivery, DeliveryObject, ResultObjectRow
 from screener.domain import DeliveryState, ResultKind
+from screener.errors import LostClaim
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import datetime
 
-    from sqlalchemy import Select
+    from sqlalchemy import CursorResult, Select
     from sqlalchemy.orm import Session
 
     from screener.audit.database import Database
@@ -92,6 +93,31 @@ def claim_confirmation(
     """Take a sent delivery that one of these destinations has not confirmed yet."""
     candidate = _unconfirmed(destinations, now)
     return _take(database, candidate, DeliveryState.SENT, now, owner=owner, lease_s=lease_s)
+
+
+def extend_delivery(
+    database: Database, claim: ClaimedDelivery, lease_s: float, now: datetime
+) -> None:
+    """Extend the lease.
+
+    Raises
+    ------
+    LostClaim
+        Another holds the delivery now, or it was given back.
+    """
+    statement = (
+        update(Delivery)
+        .where(
+            Delivery.delivery_id == claim.delivery_id,
+            Delivery.attempt == claim.attempt,
+            Delivery.lease_owner == claim.owner,  # none once it was given back
+        )
+        .values(lease_expires_at=now + timedelta(seconds=lease_s))
+        .execution_options(synchronize_session=False)
+    )
+    with database.begin() as session:
+        if cast("CursorResult[Any]", session.execute(statement)).rowcount == 0:
+            raise LostClaim(f"delivery {claim.delivery_id}: attempt {claim.attempt} is over")
 
 
 def tell(

@@ -7,6 +7,7 @@ Both run the same claim, the same sending, the same asking afterwards whether it
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from screener.audit.deliveries import (
@@ -15,6 +16,7 @@ from screener.audit.deliveries import (
     claim_confirmation,
     claim_delivery,
     confirm_delivery,
+    extend_delivery,
     fail_delivery,
     finish_delivery,
     postpone_confirmation,
@@ -23,6 +25,7 @@ from screener.audit.deliveries import (
 from screener.daemon.commitments import ask_to_commit, delivery_policy
 from screener.daemon.deadline import ended_if_stuck
 from screener.daemon.fail_points import FailPoint
+from screener.daemon.lease import kept_alive
 from screener.daemon.settling import ARRIVED
 from screener.daemon.site import Site, archive_of, open_site, utc_now
 from screener.daemon.variants import offer_variants
@@ -39,15 +42,17 @@ from screener.errors import (
 from screener.logs import get_log
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from screener.settings import DestinationSettings, Settings
 
 
 #: How often the threads of the destinations are looked at, in seconds.
 LOOK_EVERY_S = 1.0
-#: A delivery that takes so many leases hangs.
-LEASES_UNTIL_STUCK = 2.0
+#: A destination that takes fewer bytes in a second than this hangs: a slow line, 256 kbit/s.
+SLOWEST_BYTES_PER_S = 32 * 1024.0
+#: Beside its content a delivery may take so many time limits of its destination for each object.
+TIMEOUTS_PER_OBJECT = 2.0
 
 
 def send_until_stopped(settings: Settings, stop: threading.Event) -> None:
@@ -103,12 +108,24 @@ def _send_next(site: Site, delivery_id: str | None, names: Sequence[str] | None)
     )
     if claim is None:
         return False
+    with _held(site, claim, "delivery"):
+        _send(site, claim)
+    return True
+
+
+@contextmanager
+def _held(site: Site, claim: ClaimedDelivery, what: str) -> Iterator[None]:
+    """Keep a claim while the block works on it; end the process where that hangs."""
+    lease_s = site.settings.delivery.lease_s
+
+    def extend() -> None:
+        extend_delivery(site.database, claim, lease_s, utc_now())
+
     try:
-        with ended_if_stuck(_longest_s(site), "delivery"):
-            _send(site, claim)
+        with kept_alive(extend, lease_s), ended_if_stuck(_longest_s(site, claim), what):
+            yield
     except LostClaim:
         get_log().warning("delivery_lost", delivery_id=claim.delivery_id)
-    return True
 
 
 def _send(site: Site, claim: ClaimedDelivery) -> None:
@@ -176,11 +193,8 @@ def _confirm_next(site: Site, entry: DestinationSettings) -> bool:
     )
     if claim is None:
         return False
-    try:
-        with ended_if_stuck(_longest_s(site), "confirmation"):
-            _confirm(site, entry, claim)
-    except LostClaim:
-        get_log().warning("delivery_lost", delivery_id=claim.delivery_id)
+    with _held(site, claim, "confirmation"):
+        _confirm(site, entry, claim)
     return True
 
 
@@ -237,9 +251,13 @@ def _say(answers: Sequence[InstanceStatus]) -> str:
     return f"{len(answers)} objects not stored; the first: {status} {first.comment}".strip()
 
 
-def _longest_s(site: Site) -> float:
-    """Give how long one delivery may take: beyond its lease another has it in any case."""
-    return LEASES_UNTIL_STUCK * site.settings.delivery.lease_s
+def _longest_s(site: Site, claim: ClaimedDelivery) -> float:
+    """Give how long a delivery may take: what its content takes on a slow line, and its waits."""
+    entry = _entry(site.settings, claim.destination)
+    timeout_s = entry.timeout_s if entry else 0.0
+    n_bytes = sum(one.path.stat().st_size for one in claim.objects if one.path.is_file())
+    waits_s = TIMEOUTS_PER_OBJECT * timeout_s * (1 + len(claim.objects))
+    return site.settings.delivery.lease_s + waits_s + n_bytes / SLOWEST_BYTES_PER_S
 
 
 def _entry(settings: Settings, name: str) -> DestinationSettings | None:

@@ -22,6 +22,7 @@ from screener.audit.claims import (
 from screener.audit.events import PendingEvent, event_of
 from screener.audit.quarantine import quarantine_content
 from screener.audit.results import RunResults, finish_run
+from screener.daemon.deadline import ended_if_a_step_hangs
 from screener.daemon.fail_points import FailPoint
 from screener.daemon.lease import ended_in_time, kept_alive
 from screener.daemon.result_store import store_results
@@ -29,7 +30,7 @@ from screener.daemon.site import Site, open_site, utc_now
 from screener.daemon.tools import open_tools, report_options, result_digest
 from screener.domain import QuarantineReason, Recipient
 from screener.errors import LostClaim, ScreenerError, Transient
-from screener.facts import LungsSegmented
+from screener.facts import LungsSegmented, VolumeAssembled
 from screener.journey import PIPELINE
 from screener.logs import get_log, where_raised
 from screener.pipeline import screen_study, write_results
@@ -38,7 +39,9 @@ from screener.version import VERSION
 if TYPE_CHECKING:
     import threading
 
+    from screener.daemon.deadline import Steps
     from screener.domain import RunIdentity
+    from screener.errors import StepHung
     from screener.facts import Fact
     from screener.journey import Tools
     from screener.settings import Settings
@@ -80,7 +83,6 @@ def execute_next_run(site: Site, tools: Tools, stop: threading.Event | None = No
         attempt=claim.attempt,
         study_instance_uid=claim.study_instance_uid,
     )
-    site.fail_points.reach(FailPoint.AFTER_CLAIM)
 
     def extend() -> None:
         heartbeat(site.database, claim, lease_s, utc_now())
@@ -89,16 +91,23 @@ def execute_next_run(site: Site, tools: Tools, stop: threading.Event | None = No
         return_run(site.database, claim, utc_now())
         get_log().warning("run_returned", run_id=claim.run_id, reason="the node stops")
 
+    def give_up(hung: StepHung) -> None:
+        _give_back(site, claim, hung, is_transient=True)
+
     drain_s = site.settings.workers.drain_s
-    with kept_alive(extend, lease_s), ended_in_time(stop, drain_s, hand_back):
-        _work_on(site, tools, claim)
+    with (
+        kept_alive(extend, lease_s),
+        ended_in_time(stop, drain_s, hand_back),
+        ended_if_a_step_hangs(give_up) as steps,
+    ):
+        _work_on(site, tools, claim, steps)
     return True
 
 
-def _work_on(site: Site, tools: Tools, claim: ClaimedRun) -> None:
+def _work_on(site: Site, tools: Tools, claim: ClaimedRun, steps: Steps) -> None:
     """Do the work of a claim; the boundary where no error may end the worker."""
     try:
-        delivery_ids = _screen(site, tools, claim)
+        delivery_ids = _screen(site, tools, claim, steps)
     except LostClaim:
         get_log().warning("run_lost", run_id=claim.run_id, attempt=claim.attempt)
     except Transient as error:
@@ -118,21 +127,29 @@ def _work_on(site: Site, tools: Tools, claim: ClaimedRun) -> None:
             site.doorbell.ring_delivery(delivery_id)
 
 
-def _screen(site: Site, tools: Tools, claim: ClaimedRun) -> tuple[str, ...]:
+def _screen(site: Site, tools: Tools, claim: ClaimedRun, steps: Steps) -> tuple[str, ...]:
     settings = site.settings
+    steps.begin("claim", _step_limit_s(settings, 0))
+    site.fail_points.reach(FailPoint.AFTER_CLAIM)
     study = load_inputs(site.database, claim)
+    n_slices = len(study.instances)
     run = _identity(settings, tools, claim)
     events: list[PendingEvent] = []
     reach = site.fail_points.reach
 
     def record(fact: Fact) -> None:
+        nonlocal n_slices
         events.append(event_of(fact, utc_now()))
+        if isinstance(fact, VolumeAssembled):
+            n_slices = max(n_slices, fact.n_slices)  # one instance may hold many
+        steps.begin(events[-1].kind.value, _step_limit_s(settings, n_slices))
         if isinstance(fact, LungsSegmented):
             reach(FailPoint.MID_RUN)
 
     def set_aside(content_digest: str) -> None:
         quarantine_content(site.database, content_digest, QuarantineReason.PIXELS_UNSAFE, utc_now())
 
+    steps.begin("inputs", _step_limit_s(settings, n_slices))
     watched = replace(tools, decoding=replace(tools.decoding, on_unsafe=set_aside))
     screening = screen_study(study, run, watched, record)
     reach(FailPoint.BEFORE_REPORT)
@@ -158,6 +175,11 @@ def _screen(site: Site, tools: Tools, claim: ClaimedRun) -> tuple[str, ...]:
     reach(FailPoint.AFTER_COMMIT)
     get_log().info("run_reported", run_id=claim.run_id, count=len(stored))
     return delivery_ids
+
+
+def _step_limit_s(settings: Settings, n_slices: int) -> float:
+    workers = settings.workers
+    return workers.step_limit_s + workers.step_limit_per_slice_s * n_slices
 
 
 def _identity(settings: Settings, tools: Tools, claim: ClaimedRun) -> RunIdentity:

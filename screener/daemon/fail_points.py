@@ -44,7 +44,7 @@ class FailAction(StrEnum):
 
     KILL = "kill"  #: as the kernel kills for memory: without a word
     CRASH = "crash"  #: a segmentation fault
-    HANG = "hang"  #: for ever; whoever holds a lease keeps it
+    HANG = "hang"  #: for ever; the lease is kept until the step's time is over
     STOP = "stop"  #: SIGSTOP, as a paused machine: the lease expires
     DATABASE = "database"  #: as if the database were away
 

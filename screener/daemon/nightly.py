@@ -12,7 +12,7 @@ from datetime import time
 from typing import TYPE_CHECKING, Any
 
 from screener.audit.accounting import accounting
-from screener.audit.day_book import due_day, is_audit_due, ledger_of_day, record_audit
+from screener.audit.day_book import ledger_of_day, missed_days, record_audit
 from screener.audit.nightly import ModelVerification, NightlyAudit, make_audit
 from screener.audit.page import render_html, to_json
 from screener.audit.verification import verify_chain
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: A nightly audit is looked for this often, in seconds; whether it is due the database knows.
 LOOK_FOR_AUDIT_EVERY_S = 60.0
+#: A node that was off makes up the audits of so many days, a holiday; older ones a person asks for.
+LONGEST_MADE_UP_DAYS = 31
 #: An archive that lists the studies of a day for longer than this, in seconds, hangs.
 LONGEST_QUESTION_S = 1800.0
 
@@ -74,13 +76,15 @@ def run_nightly(
 
 
 def run_nightly_if_due(site: Site) -> bool:
-    """Make yesterday's audit unless it is there already; say whether it was made."""
+    """Make the oldest audit that is missing, one at a time; say whether one was made."""
     settings = site.settings
     at_utc = time.fromisoformat(settings.audit.nightly_at_utc)
-    now = utc_now()
-    if not settings.destinations or not is_audit_due(site.database, now, at_utc=at_utc):
+    if not settings.destinations:
         return False
-    audit = _audit(site, due_day(now), _pacs(settings, ""))
+    missed = missed_days(site.database, utc_now(), at_utc=at_utc, longest_days=LONGEST_MADE_UP_DAYS)
+    if not missed:
+        return False
+    audit = _audit(site, missed[0], _pacs(settings, ""))
     _write(site, audit, settings.audit_report_path)
     return True
 

@@ -19,6 +19,7 @@ from screener.audit.deliveries import (
     claim_confirmation,
     claim_delivery,
     confirm_delivery,
+    extend_delivery,
     fail_delivery,
     finish_delivery,
     postpone_confirmation,
@@ -181,6 +182,22 @@ def test_fencing_of_senders(database: Database) -> None:
     with pytest.raises(LostClaim):
         fail_delivery(database, late, "late", after(1021))
     finish_delivery(database, second, stored(second), after(1022))
+
+
+def test_lease_is_extended_while_it_is_held(database: Database) -> None:
+    """A sender that works is left alone; one that gave back or lost its claim extends nothing."""
+    report_to(database, "pacs")
+    held = take(database)
+    extend_delivery(database, held, LEASE_S, after(890))
+    assert expire_delivery_leases(database, after(880 + LEASE_S), PATIENCE) == ()
+    finish_delivery(database, held, stored(held), after(900))
+    with pytest.raises(LostClaim):
+        extend_delivery(database, held, LEASE_S, after(901))
+    asker = claim_confirmation(database, ["pacs"], "s1", LEASE_S, after(902))
+    assert asker is not None
+    with pytest.raises(LostClaim):
+        extend_delivery(database, held, LEASE_S, after(903))
+    extend_delivery(database, asker, LEASE_S, after(903))
 
 
 def test_confirm_needs_sending_first(database: Database) -> None:

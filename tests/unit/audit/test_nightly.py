@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 from dataclasses import replace
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,9 +13,8 @@ import pytest
 from screener.audit.accounting import AccountingReport, AccountingRule, Violation
 from screener.audit.claims import fail_run
 from screener.audit.day_book import (
-    due_day,
-    is_audit_due,
     ledger_of_day,
+    missed_days,
     record_audit,
     recorded_audit,
 )
@@ -341,10 +340,35 @@ def test_audit_is_recorded_once(database: Database) -> None:
 
 def test_audit_is_due_until_recorded(database: Database) -> None:
     """Due from the set time on, at any later hour, in UTC whatever the clocks do; then done."""
-    at_utc = time(2, 30)
+
+    def missed(now: datetime) -> tuple[date, ...]:
+        return missed_days(database, now, at_utc=time(2, 30), longest_days=31)
+
     before, later = (datetime(2026, 3, 29, hour, 31, tzinfo=UTC) for hour in (1, 23))
-    assert not is_audit_due(database, before, at_utc=at_utc)
-    assert is_audit_due(database, later, at_utc=at_utc)
-    assert due_day(later) == DAY
+    assert missed(before) == ()
+    assert missed(later) == (DAY,)
     record_audit(database, DAY, {}, later, is_clean=True)
-    assert not is_audit_due(database, later, at_utc=at_utc)
+    assert missed(later) == ()
+
+
+def test_every_night_that_was_missed_is_made_up(database: Database) -> None:
+    """Oldest first, gaps too, since the first audit; not yesterday's before its hour."""
+
+    def missed(now: datetime, longest_days: int = 31) -> list[int]:
+        at_utc = time(2, 30)
+        days = missed_days(database, now, at_utc=at_utc, longest_days=longest_days)
+        return [(day - DAY).days for day in days]
+
+    record_audit(database, DAY, {}, NOW, is_clean=True)
+    later = datetime(2026, 3, 29, 2, 31, tzinfo=UTC) + timedelta(days=6)
+    assert missed(later) == [1, 2, 3, 4, 5, 6]
+    assert missed(later - timedelta(minutes=2)) == [1, 2, 3, 4, 5]
+    record_audit(database, DAY + timedelta(days=4), {}, later, is_clean=True)
+    assert missed(later) == [1, 2, 3, 5, 6]
+    assert missed(later, longest_days=3) == [5, 6]
+
+
+def test_node_without_an_audit_starts_with_yesterday(database: Database) -> None:
+    """Before its first night there was no node to account for."""
+    now = datetime(2026, 3, 29, 12, tzinfo=UTC)
+    assert missed_days(database, now, at_utc=time(2, 30), longest_days=31) == (DAY,)
