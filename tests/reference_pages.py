@@ -53,7 +53,8 @@ METRICS_INTRODUCTION = """\
 `screener serve` answers by HTTP where `[health]` has a port, on loopback unless it names another
 host; with single processes `screener health` does. `/healthz`: 200 while the process answers.
 `/readyz`: 200 while the database can be read, the books were counted in the last three minutes and
-are balanced, a listener runs here and the disk is above its reserve; else 503 and the reason.
+are balanced, a listener runs here, the disk is above its reserve and the broker, where there is
+one, can be reached; else 503 and the reason.
 `/metrics`: the numbers below as Prometheus text. No answer names a study or a patient."""
 
 #: `[node]`, `[[peers]]`, and the same behind the `#` that switches them off.

@@ -1,15 +1,24 @@
-"""Beat that counts time as it passes, not as the clock says.
+"""Beat that counts time as it passes, not as the clock says, and tells where nobody hears it.
 
 Celery's own compares the clock with when each task was last sent, kept in a file: after the clock
-went back by a day it sends nothing for a day, even if it is started again.
+went back by a day it sends nothing for a day, even if it is started again. Where the broker is away
+no worker hears of anything, the count of the books neither: so beat itself raises the alert.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
 from celery.beat import Scheduler
+from celery.signals import beat_init
+
+from screener.daemon.site import open_site
+from screener.daemon.watching import COUNT_EVERY_S, watch_broker
+from screener.errors import ScreenerError
+from screener.logs import get_log
+from screener.settings import load_settings
 
 #: Where Celery finds the scheduler.
 SCHEDULER = "workers.beat:SteadyScheduler"
@@ -30,3 +39,19 @@ class SteadyScheduler(Scheduler):  # type: ignore[misc]
                 self.apply_entry(entry, producer=self.producer)
                 self._due_s[name] = now_s + entry.schedule.run_every.total_seconds()
         return max(0.0, min(self._due_s.values()) - time.monotonic())
+
+
+@beat_init.connect  # type: ignore[untyped-decorator]
+def _watch_broker(**_: object) -> None:
+    threading.Thread(target=_watch_for_ever, name="broker-watch", daemon=True).start()
+
+
+def _watch_for_ever() -> None:
+    pause, site = threading.Event(), None
+    while True:
+        try:
+            site = site or open_site(load_settings())
+            watch_broker(site)
+        except ScreenerError as error:
+            get_log().warning("broker_not_watched", error=type(error).__name__)
+        pause.wait(COUNT_EVERY_S)

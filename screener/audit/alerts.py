@@ -41,6 +41,7 @@ class AlertKind(StrEnum):
     DELIVERIES_DEAD = "deliveries-dead"  #: a destination will not get them
     QUARANTINE = "quarantine"  #: studies that were kept and not screened
     EXPORT_WAITS = "export-waits"  #: the audit repository does not take events
+    BROKER_AWAY = "broker-away"  #: nobody can ring: studies, runs and deliveries wait
     LOG_LOST = "log-lost"  #: nobody takes the lines of the log: its disk is full, its reader gone
 
 

@@ -18,6 +18,7 @@ from screener.daemon.listening import READY_FILE
 from screener.daemon.metrics import metrics_text
 from screener.daemon.site import Site, open_site, utc_now
 from screener.daemon.watching import COUNT_EVERY_S, free_bytes
+from screener.enqueue import is_broker_reachable
 from screener.errors import ConfigError, DatabaseUnavailable, ScreenerError
 from screener.logs import get_log
 
@@ -90,13 +91,14 @@ def make_server(site: Site, host: str, port: int) -> ThreadingHTTPServer:
 
 
 def examine_readiness(site: Site) -> Readiness:
-    """Look at database, scheduler, listener and disk."""
+    """Look at database, scheduler, listener, disk, and the broker where there is one."""
     settings = site.settings
     return Readiness(
         (
             ("database and scheduler", _wrong_with_books(site)),
             ("listener", _wrong_with_listener(settings.data_path / READY_FILE)),
             ("disk", _wrong_with_disk(settings)),
+            *([("broker", _wrong_with_broker(settings))] if settings.broker.url else []),
         )
     )
 
@@ -128,6 +130,10 @@ def _wrong_with_listener(ready_file: Path) -> str:
 def _wrong_with_disk(settings: Settings) -> str:
     is_below = free_bytes(settings.spool_path) <= settings.spool.reserve_bytes
     return "below the reserve: senders are refused" if is_below else ""
+
+
+def _wrong_with_broker(settings: Settings) -> str:
+    return "" if is_broker_reachable(settings) else "it cannot be reached: nobody is rung for"
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -6,6 +6,7 @@ Losing all messages of a broker costs one sweep, not a study.
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from screener.assemble.stability import (
@@ -159,16 +160,11 @@ def _end_silent_claims(site: Site, now: datetime) -> None:
 
 
 def _ring(site: Site, now: datetime) -> None:
+    """Ring for what waits; a broker that does not take one ring is not asked for the others."""
     older_than_s = site.settings.workers.ring_again_s
-    rung = [
-        run.run_id
-        for run in unrung_runs(site.database, now, older_than_s)
-        if site.doorbell.ring_run(run.run_id, is_stat=run.is_stat)
-    ]
-    mark_rung(site.database, rung, now)
-    delivered = [
-        delivery.delivery_id
-        for delivery in due_deliveries(site.database, now, older_than_s)
-        if site.doorbell.ring_delivery(delivery.delivery_id)
-    ]
-    mark_deliveries_rung(site.database, delivered, now)
+    runs = unrung_runs(site.database, now, older_than_s)
+    rung = takewhile(lambda run: site.doorbell.ring_run(run.run_id, is_stat=run.is_stat), runs)
+    mark_rung(site.database, [run.run_id for run in rung], now)
+    due = due_deliveries(site.database, now, older_than_s)
+    sent = takewhile(lambda one: site.doorbell.ring_delivery(one.delivery_id), due)
+    mark_deliveries_rung(site.database, [one.delivery_id for one in sent], now)

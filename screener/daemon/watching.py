@@ -16,6 +16,7 @@ from screener.audit.verification import count_vanished
 from screener.daemon.exporting import sink_of
 from screener.daemon.site import Site, utc_now
 from screener.domain import DeliveryState
+from screener.enqueue import is_broker_reachable
 from screener.logs import get_log
 from screener.streams import is_log_lost
 
@@ -57,6 +58,30 @@ def watch(site: Site) -> AccountingReport:
     ]
     _tell(settle_alerts(site.database, conditions, now))
     return report
+
+
+def watch_broker(site: Site) -> bool:
+    """Raise the alert where the broker cannot be reached; say whether it can.
+
+    For a process that needs nobody to ring for it. The next count resolves the alert: that it is
+    made says that the broker works.
+
+    Raises
+    ------
+    DatabaseUnavailable
+        The alert cannot be written.
+    """
+    if is_broker_reachable(site.settings):
+        return True
+    detail = (
+        "the broker cannot be reached: nobody is rung for, and studies, runs and deliveries wait. "
+        "Bring it back, or run `screener schedule`, `screener work` and `screener deliver`: they "
+        "poll"
+    )
+    condition = Condition(AlertKind.BROKER_AWAY, "", detail)
+    kinds = (AlertKind.BROKER_AWAY,)
+    _tell(settle_alerts(site.database, [condition], utc_now(), kinds=kinds))
+    return False
 
 
 def count_books(site: Site, *, shards: tuple[str, ...] | None = None) -> AccountingReport:

@@ -9,8 +9,10 @@ import http.client
 import json
 import os
 import socket
+import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,15 +21,16 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
-from screener.audit.alerts import AlertKind, Condition, settle_alerts
+from screener.audit.alerts import AlertKind, Condition, list_alerts, settle_alerts
 from screener.audit.books import keep_books, newest_books
-from screener.daemon.health import make_server
+from screener.daemon.health import examine_readiness, make_server
 from screener.daemon.listening import READY_FILE
 from screener.daemon.metrics import METRICS, UNEXPORTED
 from screener.daemon.site import Site, open_site, utc_now
-from screener.daemon.watching import count_books, watch
-from screener.settings import Settings
+from screener.daemon.watching import count_books, watch, watch_broker
+from screener.settings import BrokerSettings, Settings
 from tests.audit_factories import STUDY, claim, queue_run, report
+from tests.integration.processes import free_port, running, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -153,3 +156,34 @@ def test_silent_client_holds_up_nobody(port: int) -> None:
     """A connection that says nothing costs one thread for five seconds."""
     with socket.create_connection(("127.0.0.1", port)):
         assert ask(port, "/healthz")[0] == 200
+
+
+def broker_alerts(site: Site) -> list[str]:
+    found = list_alerts(site.database, is_open_only=True)
+    return [one.kind for one in found if one.kind == AlertKind.BROKER_AWAY]
+
+
+def test_broker_that_is_away_makes_not_ready_and_is_one_alert(site: Site) -> None:
+    """No worker hears of anything then; the next count, which somebody rang for, resolves it."""
+    away = site.settings.model_copy(
+        update={"broker": BrokerSettings(url=f"redis://127.0.0.1:{free_port()}/0")}
+    )
+    deaf = replace(site, settings=away)
+    assert dict(examine_readiness(deaf).checks)["broker"].startswith("it cannot be reached")
+    assert "broker" not in dict(examine_readiness(site).checks)
+    assert not watch_broker(deaf)
+    assert not watch_broker(deaf)
+    assert broker_alerts(site) == [AlertKind.BROKER_AWAY]
+    watch(site)
+    assert broker_alerts(site) == []
+
+
+def test_beat_whose_broker_is_away_raises_the_alert_itself(site: Site) -> None:
+    """Nobody would do it otherwise: every other part waits to be rung for."""
+    variables = {
+        "SCREENER_DATA_DIR": str(site.settings.data_path),
+        "SCREENER_BROKER__URL": f"redis://127.0.0.1:{free_port()}/0",
+    }
+    beat = (sys.executable, "-m", "celery", "-A", "workers.app", "beat", "--pidfile=")
+    with running(beat, site.settings.data_path / "beat.log", variables):
+        wait_until(lambda: broker_alerts(site), "beat has raised the alert", 120)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,11 @@ from screener.daemon.scheduling import (
 )
 from screener.daemon.site import Site, open_site
 from screener.daemon.site_logs import log_uid_key
+from screener.daemon.sweep import sweep
 from screener.errors import DatabaseUnavailable, WrongUse
 from screener.logs import hashed_uid
 from screener.settings import Settings
-from tests.audit_factories import STUDY, receive_study
+from tests.audit_factories import STUDY, queue_run, receive_study
 
 PATIENCE_S = 60.0
 
@@ -80,3 +82,29 @@ def test_hash_of_the_log_leads_back_to_the_study(site: Site) -> None:
     assert status_of(site.settings, STUDY) == (status,)
     with pytest.raises(WrongUse, match="has the hash"):
         story_of(site.settings, "uid:0000000000000000")
+
+
+class DeafDoorbell:
+    """A broker that takes nothing."""
+
+    def __init__(self) -> None:
+        self.rung: list[str] = []
+
+    def ring_run(self, run_id: str, *, is_stat: bool) -> bool:
+        del is_stat
+        self.rung.append(run_id)
+        return False
+
+    def ring_delivery(self, delivery_id: str) -> bool:
+        self.rung.append(delivery_id)
+        return False
+
+
+def test_broker_that_takes_nothing_is_asked_once_a_sweep(site: Site) -> None:
+    """Each ring may wait for seconds: a thousand runs must not hold up the sweep."""
+    doorbell = DeafDoorbell()
+    for number in range(3):
+        queue_run(site.database, study=f"{STUDY}.{number}")
+    sweep(replace(site, doorbell=doorbell))
+    sweep(replace(site, doorbell=doorbell))
+    assert len(doorbell.rung) == 2
