@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
+from screener.receive.elements import ReadAt
 from screener.receive.part10 import FileMeta, encode_file_meta
 
 if TYPE_CHECKING:
@@ -100,6 +100,6 @@ def write_ct(
     return WrittenFile(path, content)
 
 
-def stream_of(content: bytes) -> io.BytesIO:
-    """Give bytes as the parser takes them."""
-    return io.BytesIO(content)
+def reader_of(content: bytes) -> ReadAt:
+    """Give what reads an encoded data set."""
+    return lambda offset, n_bytes: content[offset : offset + n_bytes]

@@ -8,7 +8,8 @@ kept out of their text.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import threading
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,6 +72,8 @@ class Database:
         self._engine = _make_engine(parsed)
         self._writing_engine = self._engine.execution_options(**{_BEGIN_OPTION: _BEGIN_WRITING})
         self.dialect = parsed.get_backend_name()
+        self._turn = threading.Lock()
+        self._connection: PoolProxiedConnection | None = None  # see `_held`
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -113,19 +116,41 @@ class Database:
         DatabaseUnavailable
             The database cannot be reached, is locked, full or read-only.
         """
-        with _translated(), _translated(self._engine.dialect.loaded_dbapi):
-            connection = self._engine.raw_connection()
+        hold = self._held if self.dialect == "sqlite" else self._pooled
+        with _translated(), _translated(self._engine.dialect.loaded_dbapi), hold() as connection:
+            cursor = connection.cursor()
+            if self.dialect == "sqlite":
+                cursor.execute(_BEGIN_WRITING)
+            yield cursor
+            connection.commit()
+
+    @contextmanager
+    def _held(self) -> Iterator[PoolProxiedConnection]:
+        """Give the one connection to SQLite that stays open for writing rows, to one at a time.
+
+        SQLite lets one write at a time anyway; a way through the pool costs a tenth of what an
+        instance costs the listener.
+        """
+        with self._turn:
+            connection = self._connection or self._engine.raw_connection()
+            self._connection = None
             try:
-                cursor = connection.cursor()
-                if self.dialect == "sqlite":
-                    cursor.execute(_BEGIN_WRITING)
-                yield cursor
-                connection.commit()
+                yield connection
+            except BaseException:
+                self._roll_back(connection)
+                connection.close()
+                raise
+            self._connection = connection
+
+    @contextmanager
+    def _pooled(self) -> Iterator[PoolProxiedConnection]:
+        """Give a connection of the pool, which knows when a server was restarted."""
+        with closing(self._engine.raw_connection()) as connection:
+            try:
+                yield connection
             except BaseException:
                 self._roll_back(connection)
                 raise
-            finally:
-                connection.close()
 
     def _roll_back(self, connection: PoolProxiedConnection) -> None:
         try:
@@ -164,7 +189,10 @@ class Database:
         return ", ".join(heads)
 
     def dispose(self) -> None:
-        """Close every pooled connection; do this in a child after a fork."""
+        """Close every connection; do this in a child after a fork."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
         self._engine.dispose()
 
     @property

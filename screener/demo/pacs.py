@@ -5,7 +5,6 @@ Everything is believed and nothing is checked: never let it face a network.
 
 from __future__ import annotations
 
-import io
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -161,7 +160,11 @@ class DemoPacs:
         command = CommandIdentity(meta.sop_class_uid, meta.sop_instance_uid)
         try:
             header = parse_header(
-                io.BytesIO(content), len(content), meta.transfer_syntax_uid, command, b""
+                lambda at, n: content[at : at + n],
+                len(content),
+                meta.transfer_syntax_uid,
+                command,
+                b"",
             )
         except RefusedInstance as refusal:
             return refusal.status

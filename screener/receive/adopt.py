@@ -6,6 +6,7 @@ send it again, but may not: what is on the disk is not lost either way.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -86,9 +87,14 @@ def _read_back(path: Path, salt: bytes) -> ReceivedInstance | None:
             if digest_rest(stream) != path.stem:
                 return None
             n_bytes = path.stat().st_size
-            stream.seek(offset)
             command = CommandIdentity(meta.sop_class_uid, meta.sop_instance_uid)
-            header = parse_header(stream, n_bytes - offset, meta.transfer_syntax_uid, command, salt)
+            header = parse_header(
+                lambda at, n: os.pread(stream.fileno(), n, offset + at),
+                n_bytes - offset,
+                meta.transfer_syntax_uid,
+                command,
+                salt,
+            )
         except (ValueError, RefusedInstance):
             return None
     instance = SpooledInstance(

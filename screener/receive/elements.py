@@ -12,10 +12,14 @@ References: DICOM PS3.5 7.1 (elements), 7.5 (sequences), A.4 (encapsulated pixel
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+#: Gives up to so many bytes from an offset into the data set: ``read_at(offset, n_bytes)``.
+ReadAt: TypeAlias = Callable[[int, int], bytes]
 
 UNDEFINED_LENGTH = 0xFFFFFFFF
 #: Pixel Data (7FE0,0010), Float Pixel Data and Double Float Pixel Data end the walk.
@@ -35,13 +39,13 @@ _SEQUENCE_END = 0xFFFEE0DD
 _SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
 
 
-#: What a look at a few bytes costs of the budget: time goes by elements, not by bytes.
+#: What a look costs of the budget beside its bytes: time goes by elements.
 _LEAST_COST_BYTES = 64
-#: Bytes that are read from the stream at once; a usual header is one read.
+#: Bytes that are read at once; a usual header is one read.
 _WINDOW_BYTES = 32 * 1024
 
-_TAG_AND_LENGTH = struct.Struct("<HHI")
-_SHORT_LENGTH = struct.Struct("<H")
+#: Group, element, VR, 16-bit length.
+_SHORT_FORM = struct.Struct("<HH2sH")
 _LONG_LENGTH = struct.Struct("<I")
 
 
@@ -63,7 +67,7 @@ class Element(NamedTuple):
     tag: int  #: group and element as 0xggggeeee
     vr: bytes  #: two letters; empty where the encoding does not say
     length: int  #: bytes, or `UNDEFINED_LENGTH` for encapsulated pixels
-    offset: int  #: of its value, from the start of the stream
+    offset: int  #: of its value, from the start of the data set
 
 
 class ElementReader:
@@ -71,8 +75,8 @@ class ElementReader:
 
     Parameters
     ----------
-    stream
-        At the first byte of the data set; seekable.
+    read_at
+        Reads the data set.
     n_bytes
         Length of the data set.
     is_explicit
@@ -82,19 +86,19 @@ class ElementReader:
     """
 
     def __init__(
-        self, stream: BinaryIO, n_bytes: int, *, is_explicit: bool, budget_bytes: int
+        self, read_at: ReadAt, n_bytes: int, *, is_explicit: bool, budget_bytes: int
     ) -> None:
-        self._stream = stream
+        self._read_at = read_at
         self._is_explicit = is_explicit
         self._budget_bytes = budget_bytes
-        self._position = stream.tell()
-        self._end = self._position + n_bytes
+        self._position = 0
+        self._end = n_bytes
         self._window = b""
-        self._window_start = self._position
+        self._window_start = 0
 
     @property
     def end(self) -> int:
-        """Offset of the first byte after the data set."""
+        """Length of the data set."""
         return self._end
 
     def elements(self) -> Iterator[Element]:
@@ -106,18 +110,20 @@ class ElementReader:
             An element reaches beyond the end, has no VR, is nested too deeply, or the budget is
             used up.
         """
+        is_explicit = self._is_explicit
         while self._position < self._end:
-            element = self._element_header(is_explicit=self._is_explicit)
-            if element.tag < _FIRST_DATA_SET_TAG:
+            element = self._element_header(is_explicit=is_explicit)
+            tag, vr, length, offset = element
+            if tag < _FIRST_DATA_SET_TAG:
                 raise MalformedDataSet("command or file meta elements within the data set")
             yield element
-            if element.tag in PIXEL_DATA_TAGS:
+            if tag in PIXEL_DATA_TAGS:
                 return
-            if element.length == UNDEFINED_LENGTH:
-                self._position = element.offset
-                self._skip_sequence(is_explicit=self._is_explicit and element.vr != b"UN")
+            if length == UNDEFINED_LENGTH:
+                self._position = offset
+                self._skip_sequence(is_explicit=is_explicit and vr != b"UN")
             else:
-                self._position = element.offset + element.length
+                self._position = offset + length
 
     def value(self, element: Element, max_bytes: int) -> bytes:
         """Read the first `max_bytes` of a value that has a length."""
@@ -137,8 +143,7 @@ class ElementReader:
         for _ in range(MAX_FRAGMENTS):
             if position + 8 > self._end:
                 raise FragmentFault("the fragments have no end")
-            self._stream.seek(position)
-            group, number, length = struct.unpack("<HHL", self._stream.read(8))
+            group, number, length = struct.unpack("<HHL", self._read_at(position, 8))
             tag = group << 16 | number
             if tag == _SEQUENCE_END:
                 return
@@ -148,29 +153,25 @@ class ElementReader:
         raise FragmentFault("there are too many fragments")
 
     def _element_header(self, *, is_explicit: bool) -> Element:
+        # Some hundred of these stand in a header while its sender waits: one look, one unpacking.
         start = self._position
         at = self._look(start, 8)
-        group, number, length = _TAG_AND_LENGTH.unpack_from(self._window, at)
-        tag = group << 16 | number
+        group, number, vr, length = _SHORT_FORM.unpack_from(self._window, at)
+        offset = start + 8
         if not is_explicit or group == 0xFFFE:  # noqa: PLR2004 - items have no VR, PS3.5 7.5
-            return self._checked(tag, b"", length, start + 8)
-        vr = self._window[at + 4 : at + 6]
-        if vr in _SHORT_VRS:
-            (length,) = _SHORT_LENGTH.unpack_from(self._window, at + 6)
-            return self._checked(tag, vr, length, start + 8)
-        if not (vr.isalpha() and vr.isupper()):
-            raise MalformedDataSet("an element has no value representation")
-        at = self._look(start + 8, 4)
-        (length,) = _LONG_LENGTH.unpack_from(self._window, at)
-        return self._checked(tag, vr, length, start + 12)
-
-    def _checked(self, tag: int, vr: bytes, length: int, offset: int) -> Element:
+            vr = b""
+            (length,) = _LONG_LENGTH.unpack_from(self._window, at + 4)
+        elif vr not in _SHORT_VRS:
+            if not (vr.isalpha() and vr.isupper()):
+                raise MalformedDataSet("an element has no value representation")
+            at = self._look(offset, 4)
+            (length,) = _LONG_LENGTH.unpack_from(self._window, at)
+            offset += 4
+        tag = group << 16 | number
         if (
-            length != UNDEFINED_LENGTH
-            and offset + length > self._end
-            and (
-                tag not in PIXEL_DATA_TAGS  # cut-off pixels can still be attributed
-            )
+            offset + length > self._end
+            and length != UNDEFINED_LENGTH
+            and tag not in PIXEL_DATA_TAGS  # cut-off pixels can still be attributed
         ):
             raise MalformedDataSet("an element reaches beyond the end of the data set")
         return Element(tag, vr, length, offset)
@@ -195,8 +196,8 @@ class ElementReader:
                 raise TooDeeplyNested("sequences are nested too deeply")
 
     def _look(self, offset: int, n_bytes: int) -> int:
-        """Have bytes of the stream in the window; gives where in it they begin."""
-        self._budget_bytes -= max(_LEAST_COST_BYTES, n_bytes)
+        """Have bytes of the data set in the window; gives where in it they begin."""
+        self._budget_bytes -= _LEAST_COST_BYTES + n_bytes
         if self._budget_bytes < 0:
             raise MalformedDataSet("the header is too large")
         if offset + n_bytes > self._end:
@@ -204,9 +205,8 @@ class ElementReader:
         at = offset - self._window_start
         if at >= 0 and at + n_bytes <= len(self._window):
             return at
-        self._stream.seek(offset)
         wanted = min(max(n_bytes, _WINDOW_BYTES), self._end - offset)
-        self._window, self._window_start = self._stream.read(wanted), offset
+        self._window, self._window_start = self._read_at(offset, wanted), offset
         if len(self._window) < n_bytes:
             raise MalformedDataSet("the data set is shorter than announced")
         return 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from screener.domain import QuarantineReason
 from screener.errors import RefusedInstance
@@ -31,6 +31,8 @@ from screener.receive.status import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from screener.receive.elements import ReadAt
 
 #: Most bytes of a header that are looked at; skipped values do not count.
 MAX_HEADER_BYTES = 1024 * 1024
@@ -85,6 +87,17 @@ class _Tag(NamedTuple):
 
 _TAG = _Tag()
 _WANTED = frozenset(_TAG)
+#: Of these the value is one US; of all others it is text.
+_NUMBERS = frozenset(
+    {
+        _TAG.samples_per_pixel,
+        _TAG.rows,
+        _TAG.columns,
+        _TAG.bits_allocated,
+        _TAG.bits_stored,
+        _TAG.high_bit,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +152,7 @@ def check_sop_instance_uid(sop_instance_uid: str) -> None:
 
 
 def parse_header(
-    stream: BinaryIO,
+    read_at: ReadAt,
     n_bytes: int,
     transfer_syntax_uid: str,
     command: CommandIdentity,
@@ -151,8 +164,8 @@ def parse_header(
 
     Parameters
     ----------
-    stream
-        At the first byte of the data set; seekable.
+    read_at
+        Reads the data set.
     n_bytes
         Length of the data set.
     transfer_syntax_uid
@@ -174,7 +187,7 @@ def parse_header(
     if n_bytes == 0:
         raise RefusedInstance(CANNOT_UNDERSTAND, "There is no data set")
     reader = ElementReader(
-        stream,
+        read_at,
         n_bytes,
         is_explicit=transfer_syntax_uid != IMPLICIT_VR_LITTLE_ENDIAN,
         budget_bytes=max_bytes,
@@ -185,8 +198,8 @@ def parse_header(
 
 @dataclass(slots=True)
 class _Found:
-    values: dict[int, bytes]
-    vrs: dict[int, bytes]
+    texts: dict[int, str]  #: without padding
+    numbers: dict[int, int | None]  #: None where the value is no US
     pixel_bytes: int | None = None  #: of native pixels, 0 where absent; None where encapsulated
     available_pixel_bytes: int = 0
     are_fragments_broken: bool = False  #: of encapsulated pixels
@@ -200,8 +213,12 @@ def _collect(reader: ElementReader) -> _Found:
         for element in reader.elements():
             is_identified = is_identified or element.tag > _LAST_IDENTIFYING_TAG
             if element.tag in _WANTED and element.length != UNDEFINED_LENGTH:
-                found.values[element.tag] = reader.value(element, _MAX_VALUE_BYTES)
-                found.vrs[element.tag] = element.vr
+                value = reader.value(element, _MAX_VALUE_BYTES)
+                if element.tag in _NUMBERS:
+                    found.numbers[element.tag] = _unsigned_short(element, value)
+                else:
+                    # Latin-1 maps every byte; we look at codes, UIDs and makers' names.
+                    found.texts[element.tag] = value.decode("latin-1").strip(" \x00")
             elif element.tag in PIXEL_DATA_TAGS:
                 pixels = element
     except TooDeeplyNested as error:
@@ -234,7 +251,7 @@ def _header(found: _Found, command: CommandIdentity, salt: bytes) -> ReceivedHea
     series_instance_uid = _single_uid(found, _TAG.series_instance_uid, "Series Instance UID")
     _check_identity(found, command)
     manufacturer = _text(found, _TAG.manufacturer)
-    patient_id = found.values.get(_TAG.patient_id, b"").strip(b" \x00")
+    patient_id = _text(found, _TAG.patient_id).encode("latin-1")
     role = role_of(command.sop_class_uid)
     n_frames = _integer_text(found, _TAG.number_of_frames)
     return ReceivedHeader(
@@ -298,8 +315,7 @@ def _non_conformities(found: _Found, command: CommandIdentity) -> tuple[str, ...
 
 
 def _text(found: _Found, tag: int) -> str:
-    # Latin-1 maps every byte; the few texts we look at are codes, UIDs and maker's names.
-    return found.values.get(tag, b"").decode("latin-1").strip(" \x00")
+    return found.texts.get(tag, "")
 
 
 def _integer_text(found: _Found, tag: int) -> int | None:
@@ -316,26 +332,24 @@ def _position(found: _Found) -> tuple[float, float, float] | None:
     return (x, y, z)
 
 
-def _unsigned_short(found: _Found, tag: int) -> int | None:
-    """Read a US value; None where it is absent or something else."""
-    value = found.values.get(tag, b"")
-    if found.vrs.get(tag) not in (b"US", b"") or len(value) != 2:  # noqa: PLR2004
+def _unsigned_short(element: Element, value: bytes) -> int | None:
+    if element.vr not in (b"US", b"") or len(value) != 2:  # noqa: PLR2004
         return None
     return int.from_bytes(value, "little")
 
 
 def _quarantine_reason(found: _Found) -> QuarantineReason | None:
-    if not found.values.get(_TAG.patient_id, b"").strip(b" \x00"):
+    if not _text(found, _TAG.patient_id):
         return QuarantineReason.NO_PATIENT_ID
-    rows = _unsigned_short(found, _TAG.rows)
-    columns = _unsigned_short(found, _TAG.columns)
+    rows = found.numbers.get(_TAG.rows)
+    columns = found.numbers.get(_TAG.columns)
     frames_text = _text(found, _TAG.number_of_frames)
     n_frames = _integer_text(found, _TAG.number_of_frames) if frames_text else 1
     if not all(1 <= (value or 0) <= _MAX_ROWS for value in (rows, columns)) or not (
         1 <= (n_frames or 0) <= _MAX_FRAMES
     ):
         return QuarantineReason.IMPOSSIBLE_SIZE
-    bits = _unsigned_short(found, _TAG.bits_allocated)
+    bits = found.numbers.get(_TAG.bits_allocated)
     if bits not in _BITS_ALLOCATED or not _are_cells_possible(found, bits):
         return QuarantineReason.IMPOSSIBLE_PIXELS
     if found.are_fragments_broken:
@@ -346,10 +360,10 @@ def _quarantine_reason(found: _Found) -> QuarantineReason | None:
 
 def _are_cells_possible(found: _Found, bits_allocated: int) -> bool:
     """Whether samples and bits are those of a CT (PS3.3 C.8.2.1.1, PS3.5 8.1.1); absent is."""
-    n_samples = _unsigned_short(found, _TAG.samples_per_pixel)
+    n_samples = found.numbers.get(_TAG.samples_per_pixel)
     photometric = _text(found, _TAG.photometric_interpretation)
-    bits_stored = _unsigned_short(found, _TAG.bits_stored)
-    high_bit = _unsigned_short(found, _TAG.high_bit)
+    bits_stored = found.numbers.get(_TAG.bits_stored)
+    high_bit = found.numbers.get(_TAG.high_bit)
     if n_samples not in (None, 1) or (photometric and photometric not in _PHOTOMETRIC):
         return False
     if bits_stored is None:

@@ -27,10 +27,13 @@ def header_of(pending: PendingInstance, patient_id_salt: bytes) -> ReceivedHeade
     """
     meta = pending.meta
     command = CommandIdentity(meta.sop_class_uid, meta.sop_instance_uid)
-    with pending.open_data_set() as stream:
-        return parse_header(
-            stream, pending.n_data_set_bytes, meta.transfer_syntax_uid, command, patient_id_salt
-        )
+    return parse_header(
+        pending.read_at,
+        pending.n_data_set_bytes,
+        meta.transfer_syntax_uid,
+        command,
+        patient_id_salt,
+    )
 
 
 def received_instance(

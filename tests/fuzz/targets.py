@@ -34,7 +34,7 @@ from screener.receive.upper_layer import (
     encode_command,
 )
 from screener.receive.wire import ReadLimits, Wire
-from tests.receive_factories import CT_IMAGE, EXPLICIT, SERIES_UID, ct_bytes
+from tests.receive_factories import CT_IMAGE, EXPLICIT, SERIES_UID, ct_bytes, reader_of
 
 #: Most processor time of one input, in seconds.
 MOST_S = 2.0
@@ -117,7 +117,7 @@ def header_parse(content: bytes) -> None:
     body = content[1:]
     command = CommandIdentity(CT_IMAGE, f"{SERIES_UID}.1")
     try:
-        header = parse_header(io.BytesIO(body), len(body), syntax, command, b"salt")
+        header = parse_header(reader_of(body), len(body), syntax, command, b"salt")
     except RefusedInstance as refusal:
         if refusal.status not in {0x0117, 0xA900, 0xC000}:
             raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import struct
 from typing import Any
 
@@ -31,7 +30,7 @@ from tests.receive_factories import (
     ct_bytes,
     ct_dataset,
     encode,
-    stream_of,
+    reader_of,
 )
 
 COMMAND = CommandIdentity(CT_IMAGE, f"{SERIES_UID}.1")
@@ -41,7 +40,7 @@ UUID_TEXT = "896911bf-1143-4c8d-8f04-f3cd1a7f6204"
 def parse(
     content: bytes, command: CommandIdentity = COMMAND, syntax: str = EXPLICIT, **options: Any
 ) -> ReceivedHeader:
-    return parse_header(stream_of(content), len(content), syntax, command, b"salt", **options)
+    return parse_header(reader_of(content), len(content), syntax, command, b"salt", **options)
 
 
 def refusal_of(content: bytes, command: CommandIdentity = COMMAND, **options: Any) -> int:
@@ -72,7 +71,7 @@ def test_header_holds_no_patient() -> None:
     content = ct_bytes()
     header = parse(content)
     assert "CANARY" not in repr(header)
-    other = parse_header(stream_of(content), len(content), EXPLICIT, COMMAND, b"other salt")
+    other = parse_header(reader_of(content), len(content), EXPLICIT, COMMAND, b"other salt")
     assert header.patient_id_digest != other.patient_id_digest
     assert len(header.patient_id_digest) == 64
 
@@ -271,7 +270,7 @@ def test_what_is_read_at_once_changes_nothing(
     def outcome(n_bytes: int) -> object:
         try:
             return parse_header(
-                io.BytesIO(content[:n_bytes]), n_bytes, syntax, COMMAND, b"salt", max_bytes=20_000
+                reader_of(content[:n_bytes]), n_bytes, syntax, COMMAND, b"salt", max_bytes=20_000
             )
         except RefusedInstance as refusal:
             return refusal.status, refusal.comment

@@ -96,7 +96,7 @@ def test_disk_below_the_reserve_takes_nothing(tmp_path: Path) -> None:
     assert not spool.has_room()
     pending = receive(spool, ct_bytes())
     with pytest.raises(SpoolFull):
-        pending.open_data_set()
+        pending.read_at(0, 1)
     with pytest.raises(SpoolFull):
         spool.keep(pending)
     assert list(spool.incoming.iterdir()) == []
@@ -121,12 +121,10 @@ def test_write_that_fails_is_said_when_keeping(
     spool = Spool(tmp_path, 0)
     pending = spool.begin(META)
 
-    class FullFile(io.BytesIO):
-        def write(self, content: object) -> int:
-            raise OSError(28, "No space left on device")
+    def full(descriptor: int, content: object) -> int:
+        raise OSError(28, "No space left on device")
 
-    pending._file.close()
-    monkeypatch.setattr(pending, "_file", FullFile())
+    monkeypatch.setattr(os, "write", full)
     assert pending.write(b"1234") == 4
     with pytest.raises(SpoolFull):
         spool.keep(pending)
@@ -150,12 +148,22 @@ def test_fsync_that_fails_keeps_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     assert list(spool.store.iterdir()) == []
 
 
+def test_what_was_written_is_read_back(tmp_path: Path) -> None:
+    """The beginning from memory, the rest from the file, and across the two: the same bytes."""
+    spool, content = Spool(tmp_path, 0), bytes(range(256)) * 200
+    pending = receive(spool, content)
+    for offset, n_bytes in ((0, 100), (32_000, 768), (32_700, 500), (40_000, 9_000), (51_000, 999)):
+        assert pending.read_at(offset, n_bytes) == content[offset : offset + n_bytes]
+    spool.discard(pending)
+    with pytest.raises(SpoolFull):
+        pending.read_at(40_000, 1)
+
+
 def test_file_shorter_than_received_is_not_kept(tmp_path: Path) -> None:
     """What lies on the disk is measured before it is renamed."""
     spool = Spool(tmp_path, 0)
     pending = receive(spool, ct_bytes())
-    pending.open_data_set().close()
-    os.truncate(pending.path, 500)
+    os.truncate(pending.part_path, 500)
     with pytest.raises(SpoolFull, match="shorter"):
         spool.keep(pending)
 
@@ -165,21 +173,21 @@ def test_order_is_sync_rename_sync_folder(tmp_path: Path, monkeypatch: pytest.Mo
     spool = Spool(tmp_path, 0)
     pending = receive(spool, ct_bytes())
     steps: list[str] = []
-    real_fsync, real_replace = os.fsync, Path.replace
+    real_fsync, real_rename = os.fsync, os.rename
 
     def fsync(descriptor: int) -> None:
         steps.append(f"fsync {Path(f'/proc/self/fd/{descriptor}').readlink()}")
         real_fsync(descriptor)
 
-    def replace(self: Path, target: Path) -> Path:
+    def rename(source: str, target: str) -> None:
         steps.append("rename")
-        return real_replace(self, target)
+        real_rename(source, target)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr(os, "rename", rename)
     path = spool.keep(pending)
     assert steps == [
-        f"fsync {pending.path}",
+        f"fsync {pending.part_path}",
         f"fsync {spool.store}",
         "rename",
         f"fsync {path.parent}",
@@ -192,7 +200,7 @@ def test_janitor_removes_abandoned_parts_but_not_live_ones(tmp_path: Path) -> No
     live = receive(spool, ct_bytes())
     (spool.incoming / "dead.part").write_bytes(b"half")
     assert spool.remove_abandoned() == 1
-    assert [path.name for path in spool.incoming.iterdir()] == [live.path.name]
+    assert [path.name for path in spool.incoming.iterdir()] == [Path(live.part_path).name]
     spool.discard(live)
 
 
