@@ -17,6 +17,7 @@ whether trying again can help (ADR 0004).
     │   ├── ModelFailure
     │   ├── ReportError
     │   ├── StudyNotRetrieved        the spool does not have a study, and nobody gave it back
+    │   ├── CheckpointsUnreadable    the trail cannot be proved against them
     │   ├── LostClaim                somebody else holds the run now; our result is discarded
     │   └── DestinationRefused       carries the status we got
     └── Transient                    tried again with back-off
@@ -102,6 +103,10 @@ class ReportError(Permanent):
 
 class StudyNotRetrieved(Permanent):
     """Files of a study are gone, and no node gave all of them back; the text says which can."""
+
+
+class CheckpointsUnreadable(Permanent):
+    """The file of checkpoints is there and cannot be read; the text says which."""
 
 
 class LostClaim(Permanent):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import String, cast, func, select
 
+from screener.audit.chain import IS_NUMBERED
 from screener.audit.inputs import IS_OPEN
 from screener.audit.tables import Delivery, Event, Instance, Run, Study
 from screener.domain import DeliveryState, RunState
@@ -87,7 +88,7 @@ def measure_backlog(database: Database, now: datetime) -> Backlog:
             n_failed_runs=_n(session, Run.run_id, Run.state == RunState.FAILED),
             n_unsealed_events=_n(session, Event.event_id, unsealed),
             oldest_unsealed_s=age(Event.occurred_at, unsealed),
-            last_sequence=session.scalar(select(func.max(Event.sequence))) or 0,
+            last_sequence=session.scalar(select(func.max(Event.sequence)).where(IS_NUMBERED)) or 0,
             destinations=tuple(_destinations(session, now)),
         )
 

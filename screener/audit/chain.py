@@ -11,23 +11,24 @@ transaction counts the events that it writes (ADR 0023).
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
 import os
 import secrets
 from dataclasses import dataclass
 from datetime import UTC
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sqlalchemy import select, text, update
 
 from screener.audit.database import insert_if_absent
-from screener.audit.events import canonical_json
+from screener.audit.events import canonical_json, json_text
 from screener.audit.tables import Checkpoint, Event
 from screener.durable import sync_folder
-from screener.errors import ConfigError, SpoolFull
+from screener.errors import CheckpointsUnreadable, ConfigError, SpoolFull
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
     from pathlib import Path
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from screener.audit.database import Database
 
 KEY_LENGTH_BYTES = 32
+#: An event has its number; SQLite would take a text for a larger one.
+IS_NUMBERED = Event.sequence.between(1, 2**62)
 #: What stands before the first link.
 GENESIS = "0" * 64
 #: Events sealed in one transaction, so that other writers wait for milliseconds only.
@@ -43,6 +46,10 @@ EVENTS_PER_SEAL = 500
 #: PostgreSQL advisory lock of the sealer.
 SEALER_LOCK = 0x5EA1E4
 
+#: Longer than any checkpoint.
+_LONGEST_LINE_BYTES = 4096
+#: Block of SHA-256.
+_BLOCK_BYTES = 64
 _POINTER_ID = 1
 
 
@@ -132,20 +139,36 @@ def seal(database: Database, key: bytes, now: datetime, checkpoint_path: Path) -
 
 def seal_of(key: bytes, event_id: int, digest: str) -> str:
     """Give the keyed seal of one event, which says that the sealer saw exactly this."""
-    return _hmac(key, canonical_json([event_id, digest]))
+    return _hmac(key, f"[{event_id},{json_text(digest)}]")  # canonical, and quicker
 
 
 def link(key: bytes, previous_hash: str, sequence: int, event_seal: str) -> str:
     """Give the chain hash of one event after the one before."""
-    return _hmac(key, previous_hash + canonical_json([sequence, event_seal]))
+    return _hmac(key, f"{previous_hash}[{sequence},{json_text(event_seal)}]")
 
 
-def read_checkpoints(path: Path) -> tuple[CheckpointLine, ...]:
-    """Read the checkpoint file; a line that is none comes back with an empty MAC."""
-    if not path.exists():
-        return ()
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return tuple(_parse_checkpoint(line) for line in lines if line.strip())
+def read_checkpoints(path: Path) -> Iterator[CheckpointLine]:
+    """Read the checkpoint file line by line; a line that is none comes back with an empty MAC.
+
+    What stands behind the last line end was never finished, and is no line.
+
+    Raises
+    ------
+    CheckpointsUnreadable
+        The file is there and cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="\n") as lines:
+            for line in lines:
+                if line.endswith("\n") and line.strip():
+                    yield _parse_checkpoint(line)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CheckpointsUnreadable(
+            f"audit.checkpoint_file: {path} cannot be read ({error.strerror}); let the screener's "
+            "user read it"
+        ) from error
 
 
 def checkpoint_mac(key: bytes, n_events: int, head_hash: str, written_at: str) -> str:
@@ -154,7 +177,25 @@ def checkpoint_mac(key: bytes, n_events: int, head_hash: str, written_at: str) -
 
 
 def _hmac(key: bytes, content: str) -> str:
-    return hmac.new(key, content.encode(), hashlib.sha256).hexdigest()
+    """Give HMAC-SHA256 in hexadecimal: what the library gives, at a third of its cost."""
+    inner, outer = _started(key)
+    inside = inner.copy()
+    inside.update(content.encode())
+    outside = outer.copy()
+    outside.update(inside.digest())
+    return str(outside.hexdigest())
+
+
+@lru_cache(maxsize=1)
+def _started(key: bytes) -> tuple[Any, Any]:
+    """Hash the key once and not twice for each event (RFC 2104, 4)."""
+    if len(key) > _BLOCK_BYTES:
+        key = hashlib.sha256(key).digest()
+    block = key.ljust(_BLOCK_BYTES, b"\0")
+    return (
+        hashlib.sha256(bytes(byte ^ 0x36 for byte in block)),
+        hashlib.sha256(bytes(byte ^ 0x5C for byte in block)),
+    )
 
 
 def _has_unsealed(database: Database) -> bool:
@@ -195,7 +236,7 @@ def _seal_some(database: Database, key: bytes) -> int:
 def _head(session: Session) -> tuple[int, str]:
     statement = (
         select(Event.sequence, Event.chain_hash)
-        .where(Event.sequence.is_not(None))
+        .where(IS_NUMBERED)
         .order_by(Event.sequence.desc())
         .limit(1)
     )
@@ -234,16 +275,26 @@ def _append_durably(path: Path, line: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not path.exists()
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            os.write(descriptor, line.encode())
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "r+b") as file:
+            # A line that a crash or a full disk cut was never promised: the next one replaces it.
+            file.truncate(_end_of_last_line(file))
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
         if is_new:
             sync_folder(path.parent)
     except OSError as error:
         raise SpoolFull(f"checkpoint file {path} cannot be written: {error.strerror}") from error
+
+
+def _end_of_last_line(file: BinaryIO) -> int:
+    """Give the offset behind the last line end; lines are far shorter than what is read."""
+    n_bytes = file.seek(0, os.SEEK_END)
+    start = max(0, n_bytes - _LONGEST_LINE_BYTES)
+    file.seek(start)
+    tail = file.read()
+    return start + tail.rfind(b"\n") + 1 if b"\n" in tail or start == 0 else n_bytes
 
 
 def _parse_checkpoint(line: str) -> CheckpointLine:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import func, select, update
 
+from screener.audit.chain import IS_NUMBERED
 from screener.audit.database import insert_if_absent
-from screener.audit.events import EventKind
 from screener.audit.messages import SealedEvent
 from screener.audit.tables import Event
 from screener.audit.upkeep_tables import TrailExport
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import CursorResult
 
-    from screener.audit.database import Database
+from screener.audit.database import Database
 
 #: Events read at once.
 EVENTS_AT_ONCE = 500
@@ -46,7 +46,12 @@ def sealed_events(
     database: Database, after: int, *, until: int | None = None, limit: int = EVENTS_AT_ONCE
 ) -> tuple[SealedEvent, ...]:
     """Give the next sealed events after a number, in order."""
-    statement = select(Event).where(Event.sequence > after).order_by(Event.sequence).limit(limit)
+    statement = (
+        select(Event)
+        .where(IS_NUMBERED, Event.sequence > after)
+        .order_by(Event.sequence)
+        .limit(limit)
+    )
     if until is not None:
         statement = statement.where(Event.sequence <= until)
     with database.session() as session:
@@ -73,7 +78,7 @@ def oldest_unexported_s(database: Database, sink: str, now: datetime) -> float:
 def _sealed(row: Event) -> SealedEvent:
     return SealedEvent(
         sequence=row.sequence or 0,
-        kind=EventKind(row.kind),
+        kind=row.kind,
         occurred_at=row.occurred_at,
         study_instance_uid=row.study_instance_uid,
         run_id=row.run_id,

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from screener.audit.tolerant_types import read_object
-from screener.audit.vocabulary import WORDING, Direction, Outcome, Wording
+from screener.audit.vocabulary import UNKNOWN, WORDING, Direction, Outcome, Wording
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from screener.audit.events import EventKind
 
 #: Scheme of our own event names.
 SCHEME = "99SCREENER"
@@ -44,7 +43,7 @@ class SealedEvent:
     """One event of the chain, as it is sent elsewhere."""
 
     sequence: int
-    kind: EventKind
+    kind: str  #: an `EventKind`, unless somebody edited the table
     occurred_at: datetime
     study_instance_uid: str | None
     run_id: str | None
@@ -73,7 +72,7 @@ def audit_message(event: SealedEvent, source: AuditSource) -> bytes:
     ----------
     DICOM PS3.15 A.5.1 (message schema), A.5.3 (contents of each message).
     """
-    wording = WORDING[event.kind]
+    wording = WORDING.get(event.kind, UNKNOWN)
     said: dict[str, object] = read_object(event.payload)
     root = ET.Element("AuditMessage")
     _add_event(root, event, wording)
@@ -96,9 +95,9 @@ def _add_event(root: ET.Element, event: SealedEvent, wording: Wording) -> None:
     if wording.event_type is not None:
         code, meaning = wording.event_type.value
         _code(identification, "EventTypeCode", code, "DCM", meaning)
-    _code(identification, "EventTypeCode", event.kind.value, SCHEME, event.kind.value)
+    _code(identification, "EventTypeCode", event.kind, SCHEME, event.kind)
     if wording.outcome is not Outcome.SUCCESS:
-        ET.SubElement(identification, "EventOutcomeDescription").text = event.kind.value
+        ET.SubElement(identification, "EventOutcomeDescription").text = event.kind
 
 
 def _add_participants(

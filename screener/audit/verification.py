@@ -5,27 +5,28 @@ Nothing is repaired. A finding names the rows, so that people can compare them w
 
 from __future__ import annotations
 
-import hmac
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import String, func, select, type_coerce
 
 from screener.audit.chain import (
     GENESIS,
+    IS_NUMBERED,
     CheckpointLine,
     checkpoint_mac,
     link,
     read_checkpoints,
     seal_of,
 )
-from screener.audit.events import event_digest
+from screener.audit.events import digest_of_texts
 from screener.audit.tables import Checkpoint, Event
 from screener.audit.upkeep_tables import TrailCount
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
     from sqlalchemy.orm import Session
@@ -99,23 +100,23 @@ def verify_chain(database: Database, key: bytes, checkpoint_path: Path) -> Chain
     ------
     DatabaseUnavailable
         The database cannot be read.
+    CheckpointsUnreadable
+        The file of checkpoints is there and cannot be read.
     """
-    checkpoints = read_checkpoints(checkpoint_path)
-    walk = _Walk(key, {one.n_events for one in checkpoints})
+    walk = _Walk(key)
     with database.session() as session:
-        statement = select(Event).where(Event.sequence.is_not(None)).order_by(Event.sequence)
-        for event in session.scalars(statement.execution_options(yield_per=ROWS_AT_ONCE)):
-            walk.visit(event)
-            session.expunge(event)
-        unsealed = _check_unsealed(session)
+        rows = session.execute(_SEALED.execution_options(yield_per=ROWS_AT_ONCE))
+        checking = _Checking(key, walk, rows)
+        for line in read_checkpoints(checkpoint_path):
+            checking.check(line)
+        walk.follow(rows)
+        found = [*walk.findings, *_check_unsealed(session), *checking.conclude(session)]
         counts = _count_trail(session)
         pointer = session.get(Checkpoint, 1)
         n_promised = pointer.n_events if pointer else 0
-    found = [*walk.findings, *unsealed]
-    found += _check_checkpoints(key, checkpoints, walk)
-    found += _check_pointer(checkpoints, n_promised)
-    found += _check_count(counts, max((one.n_events for one in checkpoints), default=0))
-    return ChainReport(walk.n_events, counts.n_unsealed, len(checkpoints), tuple(_merged(found)))
+    found += _check_pointer(checking.n_signed, n_promised)
+    found += _check_count(counts, checking.n_signed)
+    return ChainReport(walk.n_events, counts.n_unsealed, checking.n_lines, tuple(_merged(found)))
 
 
 def count_vanished(database: Database) -> int:
@@ -151,10 +152,39 @@ def _count_trail(session: Session) -> _TrailCounts:
     statement = select(
         select(func.max(TrailCount.n_written)).scalar_subquery(),
         n_unsealed.scalar_subquery(),
-        select(func.max(Event.sequence)).scalar_subquery(),
+        select(func.max(Event.sequence)).where(IS_NUMBERED).scalar_subquery(),
     )
     n_written, waiting, last = session.execute(statement).one()
     return _TrailCounts(n_written, waiting, last or 0)
+
+
+class _Row(NamedTuple):
+    """The columns of one event that the chain covers."""
+
+    event_id: int
+    kind: str
+    occurred_at: datetime | str  #: as the driver gives it
+    study_instance_uid: str | None
+    run_id: str | None
+    payload: str
+    digest: str
+    sequence: object  #: a number, unless somebody edited the table
+    seal: str | None
+    chain_hash: str | None
+
+
+#: Columns and no objects: a trail has millions of rows.
+_SEALED = (
+    select(
+        *(
+            # SQLite's text is nearly the one that was hashed: no need to make a time of it
+            type_coerce(column, String()) if column is Event.__table__.c.occurred_at else column
+            for column in (Event.__table__.columns[name] for name in _Row._fields)
+        )
+    )
+    .where(Event.sequence.is_not(None))
+    .order_by(Event.sequence)
+)
 
 
 @dataclass(slots=True)
@@ -162,39 +192,46 @@ class _Walk:
     """One pass along the chain, in the order of the numbers."""
 
     key: bytes
-    wanted: set[int]  #: sequences whose chain hash a checkpoint knows
     n_events: int = 0
     last_sequence: int = 0
+    last_hash: str = GENESIS  #: of the row of `last_sequence`
     previous_hash: str | None = GENESIS  #: None after a gap: the link cannot be checked
-    hashes: dict[int, str] = field(default_factory=dict)
     findings: list[ChainFinding] = field(default_factory=list)
 
-    def visit(self, event: Event) -> None:
-        sequence = event.sequence or 0
+    def follow(self, rows: Iterable[Any], until: int | None = None) -> None:
+        """Go on to the row of this number, or the first beyond; to the end without one."""
+        if until is not None and self.last_sequence >= until:
+            return
+        for row in rows:
+            self._visit(_Row._make(row))
+            if until is not None and self.last_sequence >= until:
+                return
+
+    def _visit(self, event: _Row) -> None:
+        sequence = event.sequence
         self.n_events += 1
+        if not isinstance(sequence, int) or sequence < 1:  # SQLite keeps anything as a number
+            self._find(FindingKind.FOREIGN, event.event_id, event.event_id, "has no number")
+            return
         if sequence != self.last_sequence + 1:
             first, last = self.last_sequence + 1, sequence - 1
             self._find(FindingKind.MISSING, first, last, f"{last - first + 1} events are gone")
             self.previous_hash = None
-        self.last_sequence = sequence
-        chain_hash = event.chain_hash or ""
-        is_linked = self._is_linked(sequence, event.seal or "", chain_hash)
-        self._judge(event, sequence, is_linked=is_linked)
-        if sequence in self.wanted:
-            self.hashes[sequence] = chain_hash
+        self.last_sequence, self.last_hash = sequence, _text(event.chain_hash)
+        self._judge(event, sequence, is_linked=self._is_linked(sequence, _text(event.seal)))
 
-    def _is_linked(self, sequence: int, event_seal: str, chain_hash: str) -> bool:
+    def _is_linked(self, sequence: int, event_seal: str) -> bool:
         if self.previous_hash is None:
             return True
-        expected = link(self.key, self.previous_hash, sequence, event_seal)
-        return hmac.compare_digest(expected, chain_hash)
+        return link(self.key, self.previous_hash, sequence, event_seal) == self.last_hash
 
-    def _judge(self, event: Event, sequence: int, *, is_linked: bool) -> None:
-        is_genuine = _says_what_it_said(event) and hmac.compare_digest(
-            seal_of(self.key, event.event_id, event.digest), event.seal or ""
+    def _judge(self, event: _Row, sequence: int, *, is_linked: bool) -> None:
+        is_genuine = (
+            _says_what_it_said(event)
+            and seal_of(self.key, event.event_id, event.digest) == event.seal
         )
         if is_genuine or is_linked:
-            self.previous_hash = event.chain_hash
+            self.previous_hash = self.last_hash
         # a foreign row is stepped over: its successor is linked to the one before it
         if is_genuine and not is_linked:
             self._find(FindingKind.MOVED, sequence, sequence, "does not follow the row before it")
@@ -207,11 +244,26 @@ class _Walk:
         self.findings.append(ChainFinding(kind, first, last, detail))
 
 
-def _says_what_it_said(event: Event) -> bool:
-    digest = event_digest(
-        event.kind, event.occurred_at, event.study_instance_uid, event.run_id, event.payload
+def _says_what_it_said(event: Event | _Row) -> bool:
+    texts = (event.kind, event.study_instance_uid, event.run_id, event.payload)
+    if not all(text is None or isinstance(text, str) for text in texts):
+        return False  # SQLite keeps bytes in a column of texts
+    digest = digest_of_texts(
+        event.kind, _iso(event.occurred_at), event.study_instance_uid, event.run_id, event.payload
     )
-    return hmac.compare_digest(digest, event.digest)
+    return digest == event.digest
+
+
+def _iso(at: datetime | str) -> str:
+    if not isinstance(at, str):
+        return at.astimezone(UTC).isoformat(timespec="microseconds")
+    day, _, time = at.partition(" ")
+    return f"{day}T{time}+00:00"
+
+
+def _text(value: object) -> str:
+    """Give a text as the row has it; empty where it is something else."""
+    return value if isinstance(value, str) else ""
 
 
 def _check_unsealed(session: Session) -> list[ChainFinding]:
@@ -225,27 +277,54 @@ def _check_unsealed(session: Session) -> list[ChainFinding]:
     ]
 
 
-def _check_checkpoints(
-    key: bytes, checkpoints: Sequence[CheckpointLine], walk: _Walk
-) -> list[ChainFinding]:
-    found = []
-    for number, one in enumerate(checkpoints, start=1):
-        mac = checkpoint_mac(key, one.n_events, one.head_hash, one.written_at)
-        if not hmac.compare_digest(mac, one.mac):
+@dataclass(slots=True)
+class _Checking:
+    """The checkpoints beside the walk: each meets the row that it signed, none is kept."""
+
+    key: bytes
+    walk: _Walk
+    rows: Iterable[Any]
+    n_lines: int = 0
+    n_signed: int = 0  #: most events that any line claims
+    out_of_order: list[CheckpointLine] = field(default_factory=list)
+    findings: list[ChainFinding] = field(default_factory=list)
+
+    def check(self, line: CheckpointLine) -> None:
+        """Take the next line; lines stand in the order of the events."""
+        self.n_lines += 1
+        mac = checkpoint_mac(self.key, line.n_events, line.head_hash, line.written_at)
+        if mac != line.mac:
             detail = "this checkpoint was not signed with our key"
-            found.append(ChainFinding(FindingKind.FORGED_CHECKPOINT, number, number, detail))
-        elif one.n_events > walk.last_sequence:
-            detail = f"the checkpoint of {one.written_at} knows {one.n_events} events"
-            first = walk.last_sequence + 1
-            found.append(ChainFinding(FindingKind.CUT_OFF, first, one.n_events, detail))
-        elif one.n_events in walk.hashes and walk.hashes[one.n_events] != one.head_hash:
-            detail = f"the checkpoint of {one.written_at} signed another chain"
-            found.append(ChainFinding(FindingKind.REWRITTEN, one.n_events, one.n_events, detail))
-    return found
+            self._find(FindingKind.FORGED_CHECKPOINT, self.n_lines, self.n_lines, detail)
+            return
+        self.n_signed = max(self.n_signed, line.n_events)
+        self.walk.follow(self.rows, line.n_events)
+        if line.n_events == self.walk.last_sequence:
+            self._compare(line, self.walk.last_hash)
+        elif line.n_events > self.walk.last_sequence:
+            detail = f"the checkpoint of {line.written_at} knows {line.n_events} events"
+            self._find(FindingKind.CUT_OFF, self.walk.last_sequence + 1, line.n_events, detail)
+        else:
+            self.out_of_order.append(line)  # or its row is gone, which the walk has found
+
+    def conclude(self, session: Session) -> list[ChainFinding]:
+        """Give what was found, once the walk is over."""
+        for line in self.out_of_order:
+            statement = select(Event.chain_hash).where(Event.sequence == line.n_events)
+            for chain_hash in session.scalars(statement):
+                self._compare(line, chain_hash or "")
+        return self.findings
+
+    def _compare(self, line: CheckpointLine, chain_hash: str) -> None:
+        if chain_hash != line.head_hash:
+            detail = f"the checkpoint of {line.written_at} signed another chain"
+            self._find(FindingKind.REWRITTEN, line.n_events, line.n_events, detail)
+
+    def _find(self, kind: FindingKind, first: int, last: int, detail: str) -> None:
+        self.findings.append(ChainFinding(kind, first, last, detail))
 
 
-def _check_pointer(checkpoints: Sequence[CheckpointLine], n_promised: int) -> list[ChainFinding]:
-    n_known = max((one.n_events for one in checkpoints), default=0)
+def _check_pointer(n_known: int, n_promised: int) -> list[ChainFinding]:
     if n_known >= n_promised:
         return []
     detail = f"the database knows a checkpoint over {n_promised} events, the file ends at {n_known}"

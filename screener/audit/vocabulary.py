@@ -94,7 +94,7 @@ _READ = Wording(Message.INSTANCES_ACCESSED, Action.READ)
 _RECORD = Wording(Message.PROCEDURE_RECORD, Action.UPDATE)
 
 #: The vocabulary; a test demands that every event is in it.
-WORDING: Mapping[EventKind, Wording] = {
+WORDING: Mapping[str, Wording] = {
     EventKind.NODE_STARTED: Wording(
         Message.APPLICATION_ACTIVITY, Action.EXECUTE, event_type=EventType.APPLICATION_START
     ),
@@ -160,3 +160,6 @@ WORDING: Mapping[EventKind, Wording] = {
     EventKind.INSTANCES_PURGED: Wording(Message.STUDY_DELETED, Action.DELETE),
     EventKind.RESULTS_PURGED: Wording(Message.STUDY_DELETED, Action.DELETE),
 }
+
+#: Of a kind that the closed list does not have: a row that was edited, and still is sent.
+UNKNOWN = Wording(Message.SECURITY_ALERT, Action.EXECUTE, Outcome.SERIOUS_FAILURE)

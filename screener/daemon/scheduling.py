@@ -117,3 +117,5 @@ def _do(site: Site, chore: Chore) -> None:
         chore.do(site)
     except Transient as error:
         get_log().warning("chore_postponed", kind=chore.name, reason=type(error).__name__)
+    except ScreenerError as error:  # a person must mend it; the other chores go on
+        get_log().error("chore_failed", kind=chore.name, detail=error)

@@ -8,6 +8,7 @@ from screener.audit.chain import make_key_file, seal
 from screener.audit.events import EventKind, JsonValue, append_event
 from screener.audit.verification import ChainReport, verify_chain
 from screener.daemon.site import Site, open_site, utc_now
+from screener.errors import ConfigError
 
 if TYPE_CHECKING:
     from screener.settings import Settings
@@ -22,9 +23,16 @@ def trail_key(settings: Settings) -> bytes:
     Raises
     ------
     ConfigError
-        The file cannot be made, or what is there is no key.
+        The file cannot be made, what is there is no key, or it is gone though it sealed a trail.
     """
-    return make_key_file(settings.key_path)
+    path, checkpoints = settings.key_path, settings.checkpoint_path
+    if not path.exists() and checkpoints.exists():
+        raise ConfigError(
+            f"audit.key_file: {path} is gone, and with it the checkpoints in {checkpoints} were "
+            "signed; restore your copy. A new key is made only where there are no checkpoints: "
+            "move them away if the old trail need not be proved any more"
+        )
+    return make_key_file(path)
 
 
 def seal_trail(site: Site) -> int:

@@ -13,10 +13,16 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from screener.audit.chain import load_key, make_key_file, read_checkpoints, seal
-from screener.audit.events import EventKind, append_event, event_digest
+from screener.audit.chain import (
+    checkpoint_mac,
+    load_key,
+    make_key_file,
+    read_checkpoints,
+    seal,
+)
+from screener.audit.events import EventKind, append_event, canonical_json, event_digest
 from screener.audit.verification import ChainReport, FindingKind, count_vanished, verify_chain
-from screener.errors import ConfigError, SpoolFull
+from screener.errors import CheckpointsUnreadable, ConfigError, SpoolFull
 from tests.audit_factories import NOW, STUDY, after
 
 if TYPE_CHECKING:
@@ -269,6 +275,71 @@ def test_forged_checkpoint(database: Database, checkpoints: Path) -> None:
     line = checkpoints.read_text()
     checkpoints.write_text(line + line.replace('"n_events":6', '"n_events":5') + "garbage\n")
     assert found(database, checkpoints) == [(FindingKind.FORGED_CHECKPOINT, 2, 3)]
+
+
+def test_checkpoints_out_of_order(database: Database, checkpoints: Path) -> None:
+    """Lines that changed places are compared all the same; a false one is found."""
+    sealed(database, checkpoints, 3)
+    write_events(database, 3, first=4)
+    seal(database, KEY, NOW, checkpoints)
+    first, second = checkpoints.read_text().splitlines(keepends=True)
+    checkpoints.write_text(second + first + first)
+    assert verify(database, checkpoints).is_intact
+    at = after(9).isoformat()
+    mac = checkpoint_mac(KEY, 3, "0" * 64, at)
+    line = {"n_events": 3, "head_hash": "0" * 64, "written_at": at, "mac": mac}
+    checkpoints.write_text(second + canonical_json(line) + "\n")
+    assert found(database, checkpoints) == [(FindingKind.REWRITTEN, 3, 3)]
+
+
+def test_checkpoint_that_was_cut_while_written(database: Database, checkpoints: Path) -> None:
+    """A crash in the middle of a line is no forgery; the next line takes its place."""
+    sealed(database, checkpoints, 3)
+    whole = checkpoints.read_text()
+    checkpoints.write_text(whole + whole[:70])
+    assert verify(database, checkpoints).is_intact
+    write_events(database, 1, first=4)
+    seal(database, KEY, NOW, checkpoints)
+    assert len(checkpoints.read_text().splitlines()) == 2
+    assert verify(database, checkpoints).is_intact
+    checkpoints.write_text(whole[:70])
+    assert found(database, checkpoints) == [(FindingKind.LOST_CHECKPOINTS, 1, 4)]
+
+
+def test_checkpoints_that_cannot_be_read(database: Database, checkpoints: Path) -> None:
+    """An error with its mend, not an intact trail."""
+    sealed(database, checkpoints, 1)
+    checkpoints.unlink()
+    checkpoints.mkdir()
+    with pytest.raises(CheckpointsUnreadable, match="let the screener's user read it"):
+        verify(database, checkpoints)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "seal = 'é' || seal",
+        "chain_hash = x'00ff'",
+        "payload = CAST(x'ff' AS TEXT)",
+        "payload = x'7b7d'",
+        "digest = x'00'",
+        "occurred_at = 'never'",
+        "study_instance_uid = x'31'",
+        "sequence = 'three'",
+        "sequence = -3",
+    ],
+)
+def test_value_that_cannot_be(database: Database, checkpoints: Path, change: str) -> None:
+    """SQLite keeps any value in any column; each is a finding, and sealing goes on."""
+    if database.dialect != "sqlite":
+        pytest.skip("PostgreSQL refuses such values")
+    sealed(database, checkpoints)
+    tamper(database, f"UPDATE events SET {change} WHERE sequence = 3")  # noqa: S608
+    write_events(database, 1, first=7)
+    seal(database, KEY, NOW, checkpoints)
+    report = verify(database, checkpoints)
+    assert not report.is_intact
+    assert report.n_events == 7
 
 
 def test_lost_checkpoint_file(database: Database, checkpoints: Path) -> None:

@@ -16,10 +16,11 @@ from screener.daemon.scheduling import (
     quick_chores,
     slow_chores,
 )
+from screener.daemon.sealing import seal_trail
 from screener.daemon.site import Site, open_site
 from screener.daemon.site_logs import log_uid_key
 from screener.daemon.sweep import sweep
-from screener.errors import DatabaseUnavailable, WrongUse
+from screener.errors import ConfigError, DatabaseUnavailable, ScreenerError, WrongUse
 from screener.logs import hashed_uid
 from screener.settings import Settings
 from tests.audit_factories import STUDY, queue_run, receive_study
@@ -42,14 +43,17 @@ def test_every_chore_of_the_node_has_its_time(site: Site) -> None:
     assert all(chore.every_s > 0 for chore in chores)
 
 
-def test_chore_that_fails_for_now_is_done_again_and_holds_up_nobody(site: Site) -> None:
-    """The database was away for one turn."""
+@pytest.mark.parametrize("error", [DatabaseUnavailable("away"), ConfigError("mode of the key")])
+def test_chore_that_fails_is_done_again_and_holds_up_nobody(
+    site: Site, error: ScreenerError
+) -> None:
+    """The database was away for one turn; or a person must mend what one chore needs."""
     stop, calls = threading.Event(), []
 
     def fail_once(_site: Site) -> None:
         calls.append("fails")
         if calls.count("fails") == 1:
-            raise DatabaseUnavailable("away")
+            raise error
 
     def other(_site: Site) -> None:
         calls.append("other")
@@ -108,3 +112,15 @@ def test_broker_that_takes_nothing_is_asked_once_a_sweep(site: Site) -> None:
     sweep(replace(site, doorbell=doorbell))
     sweep(replace(site, doorbell=doorbell))
     assert len(doorbell.rung) == 2
+
+
+def test_lost_key_is_not_replaced(site: Site) -> None:
+    """A new key would make the whole trail foreign: the mend is named instead."""
+    receive_study(site.database)
+    seal_trail(site)
+    site.settings.key_path.unlink()
+    with pytest.raises(ConfigError, match="restore your copy"):
+        seal_trail(site)
+    site.settings.checkpoint_path.rename(site.settings.checkpoint_path.with_suffix(".old"))
+    seal_trail(site)
+    assert site.settings.key_path.exists()
