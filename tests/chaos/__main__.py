@@ -15,9 +15,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos.faults import FAULTS, Fault
+from tests.chaos.faults import FAULTS
 from tests.chaos.node import Engine
 from tests.chaos.scenario import run_fault, write_studies
+from tests.chaos.scene import Fault
 
 
 def main(arguments: list[str] | None = None) -> int:

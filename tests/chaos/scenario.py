@@ -23,9 +23,10 @@ from screener.demo.series_writer import write_series
 from screener.demo.synthetic_identity import SyntheticIdentity
 from tests.chaos.archive import Archive
 from tests.chaos.books import check_books, wait_until_settled
-from tests.chaos.faults import Fault, Scene, copy_models
 from tests.chaos.modality import ChaosStudy, Modality, configure_sender
 from tests.chaos.node import ChaosNode, Engine, Services
+from tests.chaos.process_faults import copy_models
+from tests.chaos.scene import Fault, Scene
 from tests.chaos.services import BrokerServer, DatabaseServer
 from tests.integration.processes import free_port
 

@@ -31,25 +31,53 @@ if TYPE_CHECKING:
     import random
 
 
-class DatabaseServer:
-    """PostgreSQL with its data on disk and every commit synchronised: it will be killed."""
+class _Server:
+    """A server with a folder, a port, and an end that can come at any moment."""
 
-    def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="screener-chaos-postgres-"))
+    def __init__(self, name: str) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix=f"screener-chaos-{name}-"))
         self._port = free_port()
         self._stack = ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self._data = make_cluster(self._folder)
-        self.start()
-        with psycopg.connect(self._maintenance_url, autocommit=True) as connection:
-            connection.execute("CREATE DATABASE screener")
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()  # one that never came up must not stay behind
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        raise NotImplementedError
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """End the whole server, by default without a word."""
+        if self._process is not None:
+            end_group(self._process, number)
+
+    def _run(self, arguments: list[str]) -> None:
+        log = self._folder / "server.log"
+        self._process = self._stack.enter_context(running(arguments, log))
+
+
+class DatabaseServer(_Server):
+    """PostgreSQL with its data on disk and every commit synchronised: it will be killed."""
+
+    def __init__(self) -> None:
+        super().__init__("postgres")
+
+    def __enter__(self) -> Self:
+        self._data = make_cluster(self._folder)
+        super().__enter__()
+        with psycopg.connect(self._maintenance_url, autocommit=True) as connection:
+            connection.execute("CREATE DATABASE screener")
+        return self
 
     @property
     def url(self) -> str:
@@ -61,33 +89,16 @@ class DatabaseServer:
 
     def start(self) -> None:
         """Start, after a kill too: it recovers from its log."""
-        arguments = server_arguments(self._folder, self._data, self._port)
-        self._process = self._stack.enter_context(running(arguments, self._folder / "server.log"))
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
+        self._run(server_arguments(self._folder, self._data, self._port))
         wait_until(lambda: accepts(self._maintenance_url), "PostgreSQL accepts connections", 120)
 
-    def kill(self, number: signal.Signals) -> None:
-        """End the whole server."""
-        if self._process is not None:
-            end_group(self._process, number)
-        (self._data / "postmaster.pid").unlink(missing_ok=True)
 
-
-class BrokerServer:
+class BrokerServer(_Server):
     """Redis without persistence."""
 
     def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="screener-chaos-redis-"))
-        self._port = free_port()
-        self._stack = ExitStack()
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        super().__init__("redis")
 
     @property
     def url(self) -> str:
@@ -97,14 +108,8 @@ class BrokerServer:
         """Start with nothing in it."""
         arguments = [find_program("redis-server"), "--port", str(self._port)]
         arguments += ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        arguments += ["--dir", str(self._folder)]
-        self._process = self._stack.enter_context(running(arguments, self._folder / "redis.log"))
+        self._run([*arguments, "--dir", str(self._folder)])
         wait_until(lambda: is_listening(self._port), "Redis listens", 60)
-
-    def kill(self) -> None:
-        """End it without a word."""
-        if self._process is not None:
-            end_group(self._process, signal.SIGKILL)
 
     def flush(self) -> None:
         """Forget everything."""
