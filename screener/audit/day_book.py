@@ -6,13 +6,14 @@ import hashlib
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from screener.audit.database import insert_if_absent
 from screener.audit.deliveries import ARRIVED
-from screener.audit.events import EventKind, append_event, canonical_json
+from screener.audit.events import EventKind, JsonValue, append_event, canonical_json
 from screener.audit.nightly import LedgerStudy
 from screener.audit.tables import Audit, Delivery, DeliveryObject, Run, Series, Study
+from screener.audit.waits import CLOCK_TOLERANCE_S
 from screener.domain import DeliveryState
 
 if TYPE_CHECKING:
@@ -77,6 +78,34 @@ def recorded_audit(database: Database, day: date) -> dict[str, Any] | None:
     with database.session() as session:
         row = session.get(Audit, day)
         return None if row is None else row.content
+
+
+def withdraw_early_audits(database: Database, now: datetime) -> int:
+    """Take back audits of days that were not over when they were made.
+
+    A person may ask for the audit of today; a clock that was ahead makes one. The trail keeps that
+    they were made, and that the clock went back.
+
+    Returns
+    -------
+    :
+        How many; their days are due again when they are over.
+    """
+    today = now.astimezone(UTC).date()
+    with database.session() as session:  # nearly always the end: no writer waits for this
+        kept = session.execute(select(Audit.day, Audit.recorded_at)).all()
+    ahead = [one for one in kept if one.recorded_at > now + timedelta(seconds=CLOCK_TOLERANCE_S)]
+    early = [one for one in kept if one.recorded_at.astimezone(UTC).date() <= one.day < today]
+    days = {one.day for one in (*ahead, *early)}
+    if not days:
+        return 0
+    with database.begin() as session:
+        session.execute(delete(Audit).where(Audit.day.in_(days)))
+        if ahead:
+            seconds = max(round((one.recorded_at - now).total_seconds()) for one in ahead)
+            payload: dict[str, JsonValue] = {"seconds": seconds, "n_rows": len(ahead)}
+            append_event(session, EventKind.CLOCK_WENT_BACK, now, payload=payload)
+    return len(days)
 
 
 def missed_days(

@@ -12,7 +12,12 @@ from datetime import time
 from typing import TYPE_CHECKING, Any
 
 from screener.audit.accounting import accounting
-from screener.audit.day_book import ledger_of_day, missed_days, record_audit
+from screener.audit.day_book import (
+    ledger_of_day,
+    missed_days,
+    record_audit,
+    withdraw_early_audits,
+)
 from screener.audit.nightly import ModelVerification, NightlyAudit, make_audit
 from screener.audit.page import render_html, to_json
 from screener.audit.verification import verify_chain
@@ -81,7 +86,10 @@ def run_nightly_if_due(site: Site) -> bool:
     at_utc = time.fromisoformat(settings.audit.nightly_at_utc)
     if not settings.destinations:
         return False
-    missed = missed_days(site.database, utc_now(), at_utc=at_utc, longest_days=LONGEST_MADE_UP_DAYS)
+    now = utc_now()
+    if n_early := withdraw_early_audits(site.database, now):
+        get_log().warning("audits_withdrawn", count=n_early, reason="their days were not over")
+    missed = missed_days(site.database, now, at_utc=at_utc, longest_days=LONGEST_MADE_UP_DAYS)
     if not missed:
         return False
     audit = _audit(site, missed[0], _pacs(settings, ""))

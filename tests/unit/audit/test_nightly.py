@@ -17,6 +17,7 @@ from screener.audit.day_book import (
     missed_days,
     record_audit,
     recorded_audit,
+    withdraw_early_audits,
 )
 from screener.audit.deliveries import claim_delivery, fail_delivery, finish_delivery
 from screener.audit.nightly import (
@@ -372,3 +373,27 @@ def test_node_without_an_audit_starts_with_yesterday(database: Database) -> None
     """Before its first night there was no node to account for."""
     now = datetime(2026, 3, 29, 12, tzinfo=UTC)
     assert missed_days(database, now, at_utc=time(2, 30), longest_days=31) == (DAY,)
+
+
+def test_audit_of_a_clock_that_was_ahead_is_made_again(database: Database) -> None:
+    """A day that was not over is due once it is; an audit made at its time stays."""
+    record_audit(database, DAY, {}, NOW, is_clean=True)
+    ahead = NOW + timedelta(days=2)
+    record_audit(database, DAY + timedelta(days=1), {}, ahead, is_clean=True)
+    assert withdraw_early_audits(database, ahead) == 0
+    assert withdraw_early_audits(database, NOW) == 1
+    assert withdraw_early_audits(database, NOW) == 0
+    assert recorded_audit(database, DAY) == {}
+    assert recorded_audit(database, DAY + timedelta(days=1)) is None
+
+
+def test_audit_of_a_day_that_is_not_over_is_made_again(database: Database) -> None:
+    """A person asked for today's in the afternoon: it stands until the day is over."""
+    today, at_utc = date(2026, 3, 29), time(2, 30)
+    afternoon = datetime(2026, 3, 29, 15, tzinfo=UTC)
+    record_audit(database, DAY, {}, afternoon, is_clean=True)
+    record_audit(database, today, {}, afternoon, is_clean=True)
+    assert withdraw_early_audits(database, afternoon) == 0
+    next_day = afternoon + timedelta(days=1)
+    assert withdraw_early_audits(database, next_day) == 1
+    assert missed_days(database, next_day, at_utc=at_utc, longest_days=31) == (today,)
