@@ -92,10 +92,12 @@ def test_children_end_with_a_supervisor_that_is_killed(site: Site) -> None:
     wait_until(lambda: not any(map(is_alive, children)), "every child has ended", END_LIMIT_S)
 
 
-def test_interrupted_demo_leaves_no_process(tmp_path: Path) -> None:
+def test_interrupted_demo_leaves_no_process(tmp_path: Path, make_study: Any) -> None:
     """Ctrl-C in the middle of the demo: exit code 130, no process, no results half written."""
     log = tmp_path / "demo.log"
+    own = make_study("interrupted").files[0].parent  # the demo's own studies take a minute to make
     arguments = [sys.executable, "-m", "screener", "demo", "--out", str(tmp_path / "out")]
+    arguments += ["--study", str(own)]
     with running(arguments, log, {"TMPDIR": str(tmp_path)}) as demo:
         wait_until(lambda: "listens on" in log.read_text(), "the node of the demo listens", 240)
         children = descendants(demo.pid)
