@@ -33,7 +33,8 @@ $(VENV)/.full: pyproject.toml | $(BIN)/python
 
 venv: $(VENV)/.full ## make the full development environment
 
-services: ## install what the integration tests start: Redis, PostgreSQL, Orthanc, DCMTK, Chromium
+# Not before Python's environment: both may ask Debian's package manager, which serves one.
+services: | $(BIN)/python ## install what the integration tests start: Redis, PostgreSQL, Orthanc, DCMTK, Chromium
 	@tests/install-services
 
 # ── people ──────────────────────────────────────────────────────────────────────────────────
@@ -62,7 +63,10 @@ integration: $(VENV)/.full services ## integration tests alone
 	$(BIN)/pytest tests/integration -m "not slow and not gpu"
 
 # Reordered, the journeys through whole nodes, which wait more than they compute, would all come last.
-test: $(VENV)/.full services check ## every gate and every test that is not slow
+# Two things at a time, on two cores: Debian's packages and Python's, then the static gates.
+test: ## every gate and every test that is not slow
+	@$(MAKE) --no-print-directory -j2 $(VENV)/.full services
+	@$(MAKE) --no-print-directory -j2 --output-sync=target check
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 
 conformance: $(VENV)/.full services ## golden set and input matrix under every validator, with mutations

@@ -26,7 +26,7 @@ from tests.integration.processes import running, wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 CANARY = "DOE^JOHN^FROM^A^MESSAGE"
 N_FORGED = 2_000
@@ -85,7 +85,7 @@ def works(site: Site) -> bool:
             unsealed = select(func.count()).select_from(Event).where(Event.sequence.is_(None))
             return session.scalar(unsealed) == 0
 
-    wait_until(is_sealed, "the worker seals what was written", 120)
+    wait_until(is_sealed, "the worker seals what was written", 270)
     return True
 
 
