@@ -42,6 +42,14 @@ if TYPE_CHECKING:
 BUSY_TIMEOUT_S = 10.0
 #: How long a connection to PostgreSQL may take.
 CONNECT_TIMEOUT_S = 5
+#: A PostgreSQL server whose machine vanished is given up after a minute, not after the two hours of
+#: the kernel: whoever waits for its answer holds a sender, a lease, a worker.
+_VANISHED_SERVER = {
+    "keepalives_idle": 30,  # s
+    "keepalives_interval": 10,  # s
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,  # ms
+}
 #: PostgreSQL advisory lock held while migrating, so that two starting processes queue.
 MIGRATION_LOCK = 0x5C2EE4E2
 
@@ -249,7 +257,7 @@ def _make_engine(url: URL) -> Engine:
             url,
             hide_parameters=True,
             pool_pre_ping=True,  # a server that restarted costs no error
-            connect_args={"connect_timeout": CONNECT_TIMEOUT_S},
+            connect_args={"connect_timeout": CONNECT_TIMEOUT_S, **_VANISHED_SERVER},
         )
     folder = Path(str(url.database)).parent
     try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -151,6 +151,16 @@ def test_postgres_gone_is_unavailable() -> None:
     with pytest.raises(DatabaseUnavailable):
         register_instance(nowhere, make_received(), NOW)
     nowhere.dispose()
+
+
+def test_postgres_server_that_vanishes_is_given_up(postgres: Database) -> None:
+    """Its machine sends no farewell: the kernel asks, and a minute without an answer is the end."""
+    with postgres.session() as session:
+        driver: Any = session.connection().connection.driver_connection
+        told = {one.keyword: one.val for one in driver.pgconn.info}
+    asked_s = int(told[b"keepalives_interval"]) * int(told[b"keepalives_count"])
+    assert int(told[b"keepalives_idle"]) + asked_s <= 60
+    assert int(told[b"tcp_user_timeout"]) == 60_000
 
 
 def test_postgres_connection_cut_is_survived(database: Database) -> None:
