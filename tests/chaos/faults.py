@@ -35,6 +35,7 @@ FAULTS: tuple[Fault, ...] = (
             ("SCREENER_ALLOW_FAIL_POINTS", "yes"),
             ("SCREENER_TESTING__FAIL_POINTS", f'["{FailPoint.MID_RUN}={FailAction.HANG}*2"]'),
             ("SCREENER_WORKERS__STEP_LIMIT_S", "20"),
+            ("SCREENER_WORKERS__STEP_LIMIT_PER_SLICE_S", "0.5"),
         ),
     ),
     Fault(
