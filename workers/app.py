@@ -48,7 +48,8 @@ def beat_schedule(settings: Settings) -> dict[str, dict[str, object]]:
         "export": _every(settings.audit_repository.every_s, EXPORT, QUEUE_DELIVER),
         "purge": _every(PURGE_EVERY_S, PURGE, QUEUE_DELIVER),
         "confirm": _every(settings.delivery.first_retry_s, CONFIRM_SENT, QUEUE_DELIVER),
-        "nightly-audit": _every(LOOK_FOR_AUDIT_EVERY_S, NIGHTLY_AUDIT, QUEUE_SWEEP),
+        # An audit reads the whole chain and asks a PACS: no study must wait for it.
+        "nightly-audit": _every(LOOK_FOR_AUDIT_EVERY_S, NIGHTLY_AUDIT, QUEUE_DELIVER, n_periods=1),
     }
 
 

@@ -166,6 +166,31 @@ class Database:
         except self.driver_error:
             connection.invalidate()  # it is lost, and nothing of it was committed
 
+    @contextmanager
+    def alone(self, lock: int) -> Iterator[bool]:
+        """Say whether nobody else is in a block of this lock; nobody enters while we are in it.
+
+        No transaction stays open, and the end of the process is the end of the lock. A SQLite node
+        has one process for each chore: it is always alone.
+
+        Raises
+        ------
+        DatabaseUnavailable
+            The database cannot be reached.
+        """
+        if self.dialect != "postgresql":
+            yield True
+            return
+        with _translated(), self._engine.connect() as pooled:
+            connection = pooled.execution_options(isolation_level="AUTOCOMMIT")
+            key = {"key": lock}
+            is_alone = bool(connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), key))
+            try:
+                yield is_alone
+            finally:
+                if is_alone:
+                    connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
+
     def upgrade(self) -> None:
         """Bring the schema to the newest version; safe in several processes at once.
 

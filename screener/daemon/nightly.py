@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 #: A nightly audit is looked for this often, in seconds; whether it is due the database knows.
 LOOK_FOR_AUDIT_EVERY_S = 60.0
+#: PostgreSQL advisory lock of who makes a nightly audit.
+AUDITOR_LOCK = 7_403_159_004
 #: A node that was off makes up the audits of so many days, a holiday; older ones a person asks for.
 LONGEST_MADE_UP_DAYS = 31
 #: An archive that lists the studies of a day for longer than this, in seconds, hangs.
@@ -82,19 +84,23 @@ def run_nightly(
 
 def run_nightly_if_due(site: Site) -> bool:
     """Make the oldest audit that is missing, one at a time; say whether one was made."""
-    settings = site.settings
-    at_utc = time.fromisoformat(settings.audit.nightly_at_utc)
-    if not settings.destinations:
+    if not site.settings.destinations or not _missed(site):
         return False
+    with site.database.alone(AUDITOR_LOCK) as is_alone:
+        missed = _missed(site) if is_alone else ()
+        if not missed:  # somebody else makes it, or has made it meanwhile
+            return False
+        audit = _audit(site, missed[0], _pacs(site.settings, ""))
+        _write(site, audit, site.settings.audit_report_path)
+        return True
+
+
+def _missed(site: Site) -> tuple[date, ...]:
     now = utc_now()
     if n_early := withdraw_early_audits(site.database, now):
         get_log().warning("audits_withdrawn", count=n_early, reason="their days were not over")
-    missed = missed_days(site.database, now, at_utc=at_utc, longest_days=LONGEST_MADE_UP_DAYS)
-    if not missed:
-        return False
-    audit = _audit(site, missed[0], _pacs(settings, ""))
-    _write(site, audit, settings.audit_report_path)
-    return True
+    at_utc = time.fromisoformat(site.settings.audit.nightly_at_utc)
+    return missed_days(site.database, now, at_utc=at_utc, longest_days=LONGEST_MADE_UP_DAYS)
 
 
 def _pacs(settings: Settings, name: str) -> DestinationSettings:

@@ -163,6 +163,16 @@ def test_postgres_server_that_vanishes_is_given_up(postgres: Database) -> None:
     assert int(told[b"tcp_user_timeout"]) == 60_000
 
 
+def test_postgres_lets_one_in_at_a_time(postgres: Database, postgres_url: str) -> None:
+    """Two schedulers, one nightly audit: the second is told so and does not wait."""
+    other = Database(postgres_url)
+    with postgres.alone(1) as first, other.alone(1) as second, other.alone(2) as elsewhere:
+        assert (first, second, elsewhere) == (True, False, True)
+    with other.alone(1) as afterwards:
+        assert afterwards
+    other.dispose()
+
+
 def test_postgres_connection_cut_is_survived(database: Database) -> None:
     """After the server dropped every connection the next call works again."""
     register_instance(database, make_received(), NOW)
