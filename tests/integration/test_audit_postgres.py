@@ -163,9 +163,9 @@ def test_postgres_server_that_vanishes_is_given_up(postgres: Database) -> None:
     assert int(told[b"tcp_user_timeout"]) == 60_000
 
 
-def test_postgres_lets_one_in_at_a_time(postgres: Database, postgres_url: str) -> None:
+def test_postgres_lets_one_in_at_a_time(postgres: Database) -> None:
     """Two schedulers, one nightly audit: the second is told so and does not wait."""
-    other = Database(postgres_url)
+    other = Database(postgres.engine.url.render_as_string(hide_password=False))
     with postgres.alone(1) as first, other.alone(1) as second, other.alone(2) as elsewhere:
         assert (first, second, elsewhere) == (True, False, True)
     with other.alone(1) as afterwards:
