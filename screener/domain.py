@@ -70,6 +70,7 @@ class QuarantineReason(StrEnum):
     NO_PATIENT_ID = "no-patient-id"  #: nobody could tell whose study it is
     SENT_BY_ANOTHER = "sent-by-another"  #: a known instance with other content, of another sender
     PIXELS_UNSAFE = "pixels-unsafe"  #: decoding took too much time or memory
+    IMPOSSIBLE_VALUES = "impossible-values"  #: what pixels are rescaled or placed with is no number
     SERIES_IN_TWO_STUDIES = "series-in-two-studies"  #: its series belongs to another study
 
 

@@ -17,6 +17,7 @@ whether trying again can help (ADR 0004).
     │   ├── ModelFailure
     │   ├── ReportError
     │   ├── StudyNotRetrieved        the spool does not have a study, and nobody gave it back
+    │   ├── SpoolDamaged             a file is not what was received, and is not screened
     │   ├── CheckpointsUnreadable    the trail cannot be proved against them
     │   ├── LostClaim                somebody else holds the run now; our result is discarded
     │   └── DestinationRefused       carries the status we got
@@ -103,6 +104,10 @@ class ReportError(Permanent):
 
 class StudyNotRetrieved(Permanent):
     """Files of a study are gone, and no node gave all of them back; the text says which can."""
+
+
+class SpoolDamaged(Permanent):
+    """Files on our own disk are gone or are not what was received; the text says the mend."""
 
 
 class CheckpointsUnreadable(Permanent):

@@ -51,6 +51,8 @@ def write_results(
 def _travel(study: SpooledStudy, tools: Tools, record: facts.Record, found: Findings) -> Decision:
     with found.timed("assemble"):
         found.headers = headers = assemble.read_headers(study)
+        for content_digest in assemble.impossible_instances(headers):
+            tools.decoding.on_impossible(content_digest)
         found.defects = assemble.find_study_defects(headers)
         ranked = assemble.rank_series(headers, tools.selection)
         found.ranking = ranked.ranking

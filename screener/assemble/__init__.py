@@ -4,7 +4,7 @@ from screener.assemble.decoders import Decoders
 from screener.assemble.defects import check_one_patient, find_study_defects
 from screener.assemble.folder import FolderContents, FolderLimits, read_folder
 from screener.assemble.geometry import GeometryRules
-from screener.assemble.headers import InstanceHeader, read_headers
+from screener.assemble.headers import InstanceHeader, impossible_instances, read_headers
 from screener.assemble.preview import preview_study
 from screener.assemble.selection import (
     RankedStudy,
@@ -42,6 +42,7 @@ __all__ = [
     "decode_series",
     "explain_refusal",
     "find_study_defects",
+    "impossible_instances",
     "judge_stability",
     "preview_study",
     "rank_series",

@@ -134,6 +134,7 @@ class InstanceHeader:
     pixels: PixelDescription | None
     frames: tuple[FrameHeader, ...]
     unreadable: str | None
+    has_impossible_values: bool = False  #: it parses, and a value that pixels need is no such value
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,15 @@ def read_instance_header(instance: SpooledInstance) -> InstanceHeader:
         return _unreadable_instance(instance, str(error))
     with quiet_parser():
         return _describe_instance(instance, parsed)
+
+
+def impossible_instances(headers: Sequence[InstanceHeader]) -> tuple[str, ...]:
+    """Give the content digests of CT images that parse and hold values that cannot be."""
+    return tuple(
+        header.instance.content_digest
+        for header in headers
+        if header.has_impossible_values and header.instance.sop_class_uid in CT_SOP_CLASS_UIDS
+    )
 
 
 def _unreadable_instance(instance: SpooledInstance, reason: str) -> InstanceHeader:
@@ -215,6 +225,7 @@ def _describe_instance(instance: SpooledInstance, parsed: Part10Header) -> Insta
         pixels=pixels,
         frames=frames,
         unreadable=unreadable,
+        has_impossible_values=unreadable is not None,
     )
 
 
@@ -333,6 +344,8 @@ def _describe_frame(number: int | None, places: Sequence[Dataset], dataset: Data
     thickness = look_up("SliceThickness", number_of)
     slope, intercept = look_up("RescaleSlope", number_of), look_up("RescaleIntercept", number_of)
     rescale = None
+    if slope == 0.0:
+        raise UnreadablePixels("RescaleSlope is zero: no Hounsfield units")
     if slope is not None and intercept is not None:
         rescale_type = next((t for p in places if (t := text_or_empty(p, "RescaleType"))), None)
         rescale = Rescale(slope, intercept, rescale_type)

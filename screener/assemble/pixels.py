@@ -107,16 +107,14 @@ def rescale_to_hu(
     Raises
     ------
     UnreadablePixels
-        The slope is zero, or the rescale type is not HU.
+        The rescale type is not HU. A slope of zero never comes here (`headers`).
 
     References
     ----------
     DICOM PS3.3 C.11.1.1.2 (rescale), C.7.5.1.1.2 (padding).
     """
-    if rescale.slope == 0.0 or rescale.rescale_type not in _HU_TYPES:
-        raise UnreadablePixels(
-            f"Rescale Slope {rescale.slope:g} with Rescale Type {rescale.rescale_type}: no HU"
-        )
+    if rescale.rescale_type not in _HU_TYPES:
+        raise UnreadablePixels(f"Rescale Type {rescale.rescale_type}: no HU")
     if rescale.slope == 1.0 and rescale.intercept.is_integer():
         values = stored.astype(np.int32) + int(rescale.intercept)
     else:

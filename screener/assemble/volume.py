@@ -38,6 +38,8 @@ class DecodingRules:
     max_volume_bytes: int = 4 << 30  #: of the decoded volume; 8,000 slices of 512 x 512
     decode: FrameDecoder = decode_frame  #: who decodes a compressed frame
     on_unsafe: Callable[[str], None] = lambda _: None  #: hears the content digest of such a slice
+    #: Hears the content digest of a CT whose header holds values that cannot be.
+    on_impossible: Callable[[str], None] = lambda _: None
 
     def __post_init__(self) -> None:
         if self.n_threads < 1 or self.batch_size < 1:

@@ -54,7 +54,7 @@ class AccountingRule(StrEnum):
     ROLLED_UP = "a run is delivered or confirmed exactly when its destinations are"
     ARRIVAL_HAS_TIME = "a sent or confirmed delivery says since when"
     DEATH_HAS_REASON = "a dead delivery says why"
-    ROW_HAS_FILE = "an instance or a result that was not purged lies in its file"
+    ROW_HAS_FILE = "an instance or a result that was not purged lies whole in its file"
     FILE_HAS_ROW = "a file of the spool has its row"
 
 
@@ -285,7 +285,8 @@ def _empty_deliveries() -> Select[Any]:
         ResultObjectRow.sop_instance_uid == DeliveryObject.sop_instance_uid,
         ResultObjectRow.run_id != Delivery.run_id,
     )
-    return select(Delivery.delivery_id).where(~has_objects | has_strangers)
+    has_run = exists().where(Run.run_id == Delivery.run_id)
+    return select(Delivery.delivery_id).where(~has_objects | has_strangers | ~has_run)
 
 
 def _badly_rolled_up() -> Select[Any]:

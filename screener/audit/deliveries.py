@@ -261,7 +261,9 @@ def write_statuses(
 def roll_up(session: Session, run_id: str, now: datetime) -> None:
     """Let the run stand where its destinations do; the study is locked by the caller."""
     session.flush()
-    run = session.get_one(Run, run_id)
+    run = session.get(Run, run_id)
+    if run is None:
+        return  # its row was deleted by hand, which the accounting tells; no sender stops for it
     if run.state not in {RunState.REPORTED, RunState.DELIVERED}:
         return  # a superseded run keeps its state, whatever still arrives of it
     states = session.scalars(select(Delivery.state).where(Delivery.run_id == run_id)).all()

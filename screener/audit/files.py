@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ class FileFindings:
     """What does not fit together; names of files, never of people."""
 
     n_looked_for: int = 0
-    missing: tuple[str, ...] = ()  #: named by a row, not there
+    missing: tuple[str, ...] = ()  #: named by a row, not there or of another length
     stray: tuple[str, ...] = ()  #: there, named by no row
 
 
@@ -57,8 +58,8 @@ def look_at_files(
     n_looked_for = 0
     missing: list[str] = []
     for columns, prefix in (
-        ((Instance.instance_id, Instance.path), Instance.content_digest),
-        ((ResultObjectRow.sop_instance_uid, ResultObjectRow.path), ResultObjectRow.run_id),
+        ((Instance.path, Instance.n_bytes), Instance.content_digest),
+        ((ResultObjectRow.path, ResultObjectRow.n_bytes), ResultObjectRow.run_id),
     ):
         statement = select(*columns).where(_of(prefix, shards))
         n_rows, gone = _missing(database, statement)
@@ -76,7 +77,7 @@ def _of(prefix: Any, shards: Sequence[str] | None) -> ColumnElement[bool]:
     return or_(*(prefix.like(f"{shard}%") for shard in shards))
 
 
-def _missing(database: Database, statement: Select[Any]) -> tuple[int, list[str]]:
+def _missing(database: Database, statement: Select[Any, Any]) -> tuple[int, list[str]]:
     """Give how many rows were looked at, and the paths of those that have no file.
 
     Looked at again before it counts: a purge marks its rows first, and may have come in between.
@@ -85,22 +86,33 @@ def _missing(database: Database, statement: Select[Any]) -> tuple[int, list[str]
     kept = statement.where(table.c.purged_at.is_(None))
     n_rows, suspects = 0, []
     with database.session() as session:
-        for _, path in session.execute(kept.execution_options(yield_per=ROWS_AT_ONCE)):
+        for path, n_bytes in session.execute(kept.execution_options(yield_per=ROWS_AT_ONCE)):
             n_rows += 1
-            if not _is_there(path):
-                suspects.append(path)
+            if not _is_there(path, n_bytes):
+                suspects.append((path, n_bytes))
     gone = []
     with database.session() as session:
-        for path in suspects:
+        for path, n_bytes in suspects:
             again = session.execute(kept.where(table.c.path == path)).first()
-            if again is not None and not _is_there(path):
+            if again is not None and not _is_there(path, n_bytes):
                 gone.append(Path(path).name)
     return n_rows, gone
 
 
-def _is_there(path: str) -> bool:
+def _is_there(path: str, n_bytes: int) -> bool:
     # What a purge has in hand is there until its transaction says otherwise.
-    return Path(path).exists() or Path(path).with_suffix(ASIDE_SUFFIX).exists()
+    return any(
+        _has_length(one, n_bytes) for one in (Path(path), Path(path).with_suffix(ASIDE_SUFFIX))
+    )
+
+
+def _has_length(path: Path, n_bytes: int) -> bool:
+    """Say whether a plain file of so many bytes is there; a link leads who knows where."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size == n_bytes
 
 
 def _stray(database: Database, folder: Path, late_at: datetime) -> list[str]:

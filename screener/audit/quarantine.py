@@ -102,25 +102,32 @@ def quarantine_content(
     database: Database, content_digest: str, reason: QuarantineReason, now: datetime
 ) -> None:
     """Keep every instance with this content out of later screenings: what was seen too late."""
+    with database.begin() as session:
+        set_aside(session, content_digest, reason, now)
+
+
+def set_aside(
+    session: Session, content_digest: str, reason: QuarantineReason, now: datetime
+) -> None:
+    """Do what `quarantine_content` does within a transaction."""
     statement = select(Instance).where(
         Instance.content_digest == content_digest, Instance.quarantine_reason.is_(None)
     )
-    with database.begin() as session:
-        for row in session.scalars(statement).all():
-            row.quarantine_reason = reason.value
-            append_event(
-                session,
-                EventKind.INSTANCE_QUARANTINED,
-                now,
-                study_instance_uid=row.study_instance_uid,
-                payload={
-                    "calling_ae_title": row.calling_ae_title,
-                    "series_instance_uid": row.series_instance_uid,
-                    "sop_instance_uid": row.sop_instance_uid,
-                    "content_digest": row.content_digest,
-                    "reason": reason.value,
-                },
-            )
+    for row in session.scalars(statement).all():
+        row.quarantine_reason = reason.value
+        append_event(
+            session,
+            EventKind.INSTANCE_QUARANTINED,
+            now,
+            study_instance_uid=row.study_instance_uid,
+            payload={
+                "calling_ae_title": row.calling_ae_title,
+                "series_instance_uid": row.series_instance_uid,
+                "sop_instance_uid": row.sop_instance_uid,
+                "content_digest": row.content_digest,
+                "reason": reason.value,
+            },
+        )
 
 
 def _release(session: Session, row: Instance, now: datetime) -> None:

@@ -14,9 +14,11 @@ from sqlalchemy import insert, select, update
 
 from screener.audit.claims import REPORTED, ClaimedRun, is_mine, lost
 from screener.audit.database import insert_if_absent
+from screener.audit.deliveries import roll_up
 from screener.audit.events import EventKind, JsonValue, PendingEvent, append_event
 from screener.audit.inputs import lock_study
 from screener.audit.plain import to_plain
+from screener.audit.quarantine import set_aside
 from screener.audit.runs import supersede
 from screener.audit.tables import (
     Delivery,
@@ -27,7 +29,14 @@ from screener.audit.tables import (
     RunModel,
     SliceResult,
 )
-from screener.domain import Decision, DeliveryState, NotAnalysed, ResultKind, RunState
+from screener.domain import (
+    Decision,
+    DeliveryState,
+    NotAnalysed,
+    QuarantineReason,
+    ResultKind,
+    RunState,
+)
 from screener.errors import ReportError
 
 if TYPE_CHECKING:
@@ -71,6 +80,7 @@ class RunResults:
     host: str
     device: str  #: processor or GPU that the models ran on
     events: tuple[PendingEvent, ...] = ()
+    impossible: tuple[str, ...] = ()  #: content digests that go into quarantine with the report
 
     def __post_init__(self) -> None:
         n_reports = sum(one.kind is ResultKind.STRUCTURED_REPORT for one in self.objects)
@@ -96,6 +106,8 @@ def finish_run(
     with database.begin() as session:
         lock_study(session, claim.study_instance_uid)
         _close_run(session, claim, results, now)
+        if _has_objects(session, claim):
+            return _keep_report(session, claim, now)
         _add_models(session, claim, results, now)
         _add_objects(session, claim, results)
         _add_slices(session, claim, results)
@@ -104,7 +116,28 @@ def finish_run(
         delivery_ids = tuple(_add_deliveries(session, run, results, now))
         run.n_deliveries = len(delivery_ids)
         _add_events(session, claim, results, now)
+        for content_digest in results.impossible:
+            set_aside(session, content_digest, QuarantineReason.IMPOSSIBLE_VALUES, now)
         return delivery_ids
+
+
+def _has_objects(session: Session, claim: ClaimedRun) -> bool:
+    statement = select(ResultObjectRow.run_id).where(ResultObjectRow.run_id == claim.run_id)
+    return session.execute(statement.limit(1)).first() is not None
+
+
+def _keep_report(session: Session, claim: ClaimedRun, now: datetime) -> tuple[str, ...]:
+    """Let the report stand that the run has already: somebody set its row back by hand."""
+    append_event(
+        session,
+        EventKind.RUN_RETURNED,
+        now,
+        study_instance_uid=claim.study_instance_uid,
+        run_id=claim.run_id,
+        payload={"attempt": claim.attempt, "owner": claim.owner},
+    )
+    roll_up(session, claim.run_id, now)
+    return ()
 
 
 def _close_run(session: Session, claim: ClaimedRun, results: RunResults, now: datetime) -> None:

@@ -216,7 +216,7 @@ def _active_run(session: Session, study: Study) -> Run | None:
         Run.generation == study.generation,
         Run.state.in_(ACTIVE),
     )
-    return session.scalars(statement).one_or_none()
+    return session.scalars(statement.order_by(Run.version.desc())).first()
 
 
 def _newest_version(session: Session, study_instance_uid: str) -> int:

@@ -8,7 +8,6 @@ from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -19,6 +18,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from screener.audit.table_types import Row, RunningNumber
+from screener.audit.tolerant_types import LargeNumber
 from screener.domain import (
     CompletionReason,
     DeliveryState,
@@ -115,7 +115,7 @@ class Instance(Row):
     transfer_syntax_uid: Mapped[str]
     content_digest: Mapped[str]
     path: Mapped[str]
-    n_bytes: Mapped[int] = mapped_column(BigInteger)
+    n_bytes: Mapped[int] = mapped_column(LargeNumber)
     received_at: Mapped[datetime]
     calling_ae_title: Mapped[str | None]
     #: Generation the instance belongs to; beyond the study's: it waits for the next opening.
@@ -213,7 +213,7 @@ class ResultObjectRow(Row):
     series_instance_uid: Mapped[str]
     path: Mapped[str]
     digest: Mapped[str]
-    n_bytes: Mapped[int] = mapped_column(BigInteger)
+    n_bytes: Mapped[int] = mapped_column(LargeNumber)
     variant_of: Mapped[str | None]  #: the report that it stands for in another SOP class
     purged_at: Mapped[datetime | None]
 
@@ -317,7 +317,7 @@ class Checkpoint(Row):
     __tablename__ = "checkpoints"
 
     checkpoint_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    n_events: Mapped[int] = mapped_column(BigInteger)
+    n_events: Mapped[int] = mapped_column(LargeNumber)
     head_hash: Mapped[str]
     written_at: Mapped[datetime]
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     DateTime,
     Dialect,
     Float,
@@ -136,6 +137,13 @@ class WholeNumber(TypeDecorator[int]):
         """Give the number; SQLite may hand out anything."""
         del dialect
         return value if value is None or isinstance(value, int | float) else 0
+
+
+class LargeNumber(WholeNumber):
+    """A whole number of 64 bits."""
+
+    impl = BigInteger
+    cache_ok = True
 
 
 class Number(TypeDecorator[float]):

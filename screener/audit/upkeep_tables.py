@@ -7,10 +7,11 @@ this module has no postponed annotations.
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Index, String, text
+from sqlalchemy import Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from screener.audit.table_types import Row, RunningNumber
+from screener.audit.tolerant_types import LargeNumber
 
 _OPEN = text("resolved_at IS NULL")
 
@@ -56,7 +57,7 @@ class TrailCount(Row):
     __tablename__ = "trail_counts"
 
     trail_count_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    n_written: Mapped[int] = mapped_column(BigInteger)
+    n_written: Mapped[int] = mapped_column(LargeNumber)
 
 
 class TrailExport(Row):
@@ -65,5 +66,5 @@ class TrailExport(Row):
     __tablename__ = "trail_exports"
 
     sink: Mapped[str] = mapped_column(String(), primary_key=True)  #: host and port
-    sequence: Mapped[int] = mapped_column(BigInteger)  #: the last event it got
+    sequence: Mapped[int] = mapped_column(LargeNumber)  #: the last event it got
     exported_at: Mapped[datetime]

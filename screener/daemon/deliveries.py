@@ -28,6 +28,7 @@ from screener.daemon.fail_points import FailPoint
 from screener.daemon.lease import kept_alive
 from screener.daemon.settling import ARRIVED
 from screener.daemon.site import Site, archive_of, open_site, utc_now
+from screener.daemon.stored_files import damaged_results
 from screener.daemon.variants import offer_variants
 from screener.deliver.scu import DeliverableObject, InstanceStatus
 from screener.destinations import DimseDestinationSettings
@@ -134,6 +135,10 @@ def _send(site: Site, claim: ClaimedDelivery) -> None:
         detail = "the settings no longer name this destination; add it and use `screener retry`"
         fail_delivery(site.database, claim, detail, utc_now())
         return
+    if wrong := _wrong_with(claim):
+        _warn("delivery_stopped", claim, wrong)
+        fail_delivery(site.database, claim, wrong, utc_now())
+        return
     objects = [
         DeliverableObject(one.kind, one.sop_class_uid, one.sop_instance_uid, one.path)
         for one in claim.objects
@@ -154,6 +159,19 @@ def _send(site: Site, claim: ClaimedDelivery) -> None:
         return
     site.fail_points.reach(FailPoint.AFTER_SEND)
     _judge(site, entry, claim, answers)
+
+
+def _wrong_with(claim: ClaimedDelivery) -> str:
+    """Say why this delivery must not be sent; empty where it may."""
+    if not claim.objects:
+        return "its rows name no object to send: a table was edited; use `screener reprocess`"
+    damaged = damaged_results(claim.objects)
+    if not damaged:
+        return ""
+    return (
+        f"{len(damaged)} result files are gone or are not what was stored, the first {damaged[0]}; "
+        "restore them and use `screener retry`, or `screener reprocess`"
+    )
 
 
 def _judge(
@@ -199,6 +217,9 @@ def _confirm_next(site: Site, entry: DestinationSettings) -> bool:
 
 
 def _confirm(site: Site, entry: DestinationSettings, claim: ClaimedDelivery) -> None:
+    if not claim.objects:  # none of none is no proof
+        retry_delivery(site.database, claim, _wrong_with(claim), utc_now(), delivery_policy(site))
+        return
     sent = [
         DeliverableObject(one.kind, one.sop_class_uid, one.sop_instance_uid, one.path)
         for one in claim.objects

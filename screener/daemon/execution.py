@@ -27,6 +27,7 @@ from screener.daemon.fail_points import FailPoint
 from screener.daemon.lease import ended_in_time, kept_alive
 from screener.daemon.result_store import store_results
 from screener.daemon.site import Site, open_site, utc_now
+from screener.daemon.stored_files import check_inputs
 from screener.daemon.tools import open_tools, report_options, result_digest
 from screener.domain import QuarantineReason, Recipient
 from screener.errors import LostClaim, ScreenerError, Transient
@@ -132,6 +133,7 @@ def _screen(site: Site, tools: Tools, claim: ClaimedRun, steps: Steps) -> tuple[
     steps.begin("claim", _step_limit_s(settings, 0))
     site.fail_points.reach(FailPoint.AFTER_CLAIM)
     study = load_inputs(site.database, claim)
+    check_inputs(study)
     n_slices = len(study.instances)
     run = _identity(settings, tools, claim)
     events: list[PendingEvent] = []
@@ -150,7 +152,9 @@ def _screen(site: Site, tools: Tools, claim: ClaimedRun, steps: Steps) -> tuple[
         quarantine_content(site.database, content_digest, QuarantineReason.PIXELS_UNSAFE, utc_now())
 
     steps.begin("inputs", _step_limit_s(settings, n_slices))
-    watched = replace(tools, decoding=replace(tools.decoding, on_unsafe=set_aside))
+    impossible: list[str] = []  # in quarantine with the report: a retry sees the same study
+    decoding = replace(tools.decoding, on_unsafe=set_aside, on_impossible=impossible.append)
+    watched = replace(tools, decoding=decoding)
     screening = screen_study(study, run, watched, record)
     reach(FailPoint.BEFORE_REPORT)
     results = write_results(screening, study, report_options(settings))
@@ -169,6 +173,7 @@ def _screen(site: Site, tools: Tools, claim: ClaimedRun, steps: Steps) -> tuple[
             host=platform.node(),
             device=platform.processor() or platform.machine(),
             events=tuple(events),
+            impossible=tuple(impossible),
         ),
         utc_now(),
     )

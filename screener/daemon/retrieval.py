@@ -12,6 +12,7 @@ from screener.audit.ledger import complete_study, load_study
 from screener.audit.queries import study_status
 from screener.daemon.listening import patient_id_salt, register_arrival
 from screener.daemon.site import Site, archive_of, dimse_node_of, utc_now, web_node_of
+from screener.daemon.stored_files import damaged_inputs
 from screener.deliver import retrieve, wado
 from screener.destinations import WebDestinationSettings
 from screener.domain import CompletionReason, StudyState
@@ -63,7 +64,7 @@ def bring_back(site: Site, study_instance_uid: str) -> None:
 
 def _n_missing(site: Site, study_instance_uid: str) -> int:
     study = load_study(site.database, study_instance_uid)
-    return sum(not one.path.exists() for one in study.instances)
+    return len(damaged_inputs(study))
 
 
 def _retrieve(site: Site, entry: DestinationSettings, study_instance_uid: str) -> int:

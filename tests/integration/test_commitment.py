@@ -6,6 +6,7 @@ same association, never, or know no commitment. Does not cover: commitment over 
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -51,7 +52,13 @@ def report_with_files(site: Site, folder: Path) -> tuple[str, str]:
         for number, one in enumerate(results.objects, start=1)
     ]
     objects = tuple(
-        replace(one, sop_instance_uid=file.sop_instance_uid, path=file.path)
+        replace(
+            one,
+            sop_instance_uid=file.sop_instance_uid,
+            path=file.path,
+            digest=hashlib.sha256(file.path.read_bytes()).hexdigest(),
+            n_bytes=file.path.stat().st_size,
+        )
         for one, file in zip(results.objects, files, strict=True)
     )
     (delivery_id,) = finish_run(

@@ -10,7 +10,7 @@ import pytest
 from pydicom.dataelem import DataElement
 from pydicom.uid import ImplicitVRLittleEndian
 
-from screener.assemble import SelectionRules
+from screener.assemble import DecodingRules, SelectionRules
 from screener.domain import DefectCode, NotAnalysed, NotAnalysedReason
 from tests.chest_models import chest_hu
 from tests.ct_factories import only_study, write_dataset, write_series
@@ -35,16 +35,21 @@ def refusal_of(folder: Path) -> NotAnalysed:
     ids=lambda one: one[:8],
 )
 def test_input_32_rescale_slope_that_is_no_number(tmp_path: Path, text: str) -> None:
-    """No Hounsfield unit can be had from it: not analysed, and the value is not repeated."""
+    """No Hounsfield unit can be had from it: quarantine, and the value is not repeated."""
     write_volume(tmp_path, chest_hu()[:24])
     for path in tmp_path.iterdir():
         dataset = pydicom.dcmread(path)
         # Implicit VR: the bytes of a decimal string, whatever pydicom thinks of them.
         dataset[RESCALE_SLOPE] = DataElement(RESCALE_SLOPE, "LT", text)
         write_dataset(dataset, path, ImplicitVRLittleEndian)
-    refusal = refusal_of(tmp_path)
+    study = only_study(tmp_path)
+    quarantined: list[str] = []
+    screening, _ = screen(study, decoding=DecodingRules(on_impossible=quarantined.append))
+    refusal = screening.outcome
+    assert isinstance(refusal, NotAnalysed)
     assert refusal.reason is NotAnalysedReason.UNREADABLE_PIXELS
     assert len(text) == 1 or text not in refusal.detail
+    assert quarantined == [one.content_digest for one in study.instances]
 
 
 def test_input_51_slices_with_a_wide_gap(tmp_path: Path) -> None:

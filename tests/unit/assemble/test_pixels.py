@@ -169,7 +169,6 @@ def test_sign_comes_from_bits_stored(value: int, garbage: int) -> None:
 @pytest.mark.parametrize(
     ("attributes", "reason"),
     [
-        ({"RescaleSlope": "0"}, "Rescale Slope 0"),
         ({"RescaleType": "Z_EFF"}, "Z_EFF"),
         ({"RescaleIntercept": None}, "no Rescale"),
     ],

@@ -104,6 +104,7 @@ DAMAGES = [
     ("UPDATE runs SET state = 'superseded'", AccountingRule.SUPERSEDED_BY_RUN),
     ("DELETE FROM deliveries", AccountingRule.EVERY_DESTINATION),
     ("DELETE FROM delivery_objects", AccountingRule.DELIVERY_HAS_OBJECTS),
+    ("DELETE FROM runs WHERE state = 'reported'", AccountingRule.DELIVERY_HAS_OBJECTS),
     (
         "UPDATE deliveries SET run_id = (SELECT run_id FROM runs WHERE state = 'running')",
         AccountingRule.DELIVERY_HAS_OBJECTS,
@@ -158,7 +159,8 @@ def keep(database: Database, store: Path, number: int = 1) -> Path:
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"slice")
     os.utime(path, (0, 0))
-    register_instance(database, make_received(replace(instance, path=path)), after(number))
+    received = make_received(replace(instance, path=path), n_bytes=len(b"slice"))
+    register_instance(database, received, after(number))
     return path
 
 
@@ -180,6 +182,23 @@ def test_row_without_file_is_noticed(database: Database, store: Path) -> None:
     path = keep(database, store)
     keep(database, store, 2)
     path.unlink()
+    assert broken_files(database, store) == {"ROW_HAS_FILE": (path.name,)}
+
+
+@pytest.mark.parametrize("damage", ["longer", "link", "folder"])
+def test_file_that_cannot_be_what_came_is_noticed(
+    database: Database, store: Path, damage: str
+) -> None:
+    """Another length, a link or a folder is not the file that was received."""
+    path = keep(database, store)
+    kept = path.rename(path.with_suffix(".kept"))
+    if damage == "longer":
+        path.write_bytes(b"slice and more")
+    elif damage == "link":
+        path.symlink_to(kept)
+    else:
+        path.mkdir()
+    os.utime(path, (0, 0), follow_symlinks=False)
     assert broken_files(database, store) == {"ROW_HAS_FILE": (path.name,)}
 
 

@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from screener.audit.accounting import accounting
+from screener.audit.backlog import measure_backlog
 from screener.audit.backoff import RetryPolicy
-from screener.audit.claims import claim_run, expire_leases, fail_run, heartbeat, return_run
+from screener.audit.claims import (
+    claim_run,
+    expire_leases,
+    fail_run,
+    heartbeat,
+    load_inputs,
+    return_run,
+)
 from screener.audit.events import PendingEvent, event_of
 from screener.audit.ledger import complete_study, register_instance
+from screener.audit.quarantine import list_quarantined
 from screener.audit.queries import run_status, study_status
 from screener.audit.results import finish_run
 from screener.audit.runs import mark_rung, request_reprocess, revive_runs, unrung_runs
@@ -19,6 +28,7 @@ from screener.audit.story import why
 from screener.domain import (
     CompletionReason,
     NotAnalysedReason,
+    QuarantineReason,
     ResultKind,
     RunReason,
     RunState,
@@ -406,3 +416,31 @@ def test_status_names_the_newest_run(database: Database) -> None:
     assert status is not None
     assert status.run is not None
     assert (status.run.run_id, status.run.state) == (run_id, RunState.QUEUED)
+
+
+def test_run_that_was_set_back_keeps_its_report(database: Database) -> None:
+    """Somebody edited the state of a reported run: it is screened again and reported once."""
+    claimed = claim(database, queue_run(database))
+    (delivery_id,) = finish_run(database, claimed, make_results(claimed), after(800))
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE runs SET state = 'queued'")
+    again = claim(database, claimed.run_id, seconds=900)
+    assert finish_run(database, again, make_results(again), after(901)) == ()
+    status = run_status(database, claimed.run_id)
+    assert status is not None
+    assert status.state is RunState.REPORTED
+    assert [one.delivery_id for one in status.deliveries] == [delivery_id]
+    assert accounting(database, after(902)).is_balanced
+
+
+def test_input_32_goes_into_quarantine_with_the_report(database: Database) -> None:
+    """A value that cannot be is found at screening: one transaction with what it led to."""
+    claimed = claim(database, queue_run(database))
+    (first, *_) = load_inputs(database, claimed).instances
+    results = dataclasses.replace(make_results(claimed), impossible=(first.content_digest,))
+    finish_run(database, claimed, results, after(800))
+    (found,) = list_quarantined(database)
+    assert found.content_digest == first.content_digest
+    assert found.reason == QuarantineReason.IMPOSSIBLE_VALUES
+    assert accounting(database, after(801)).is_balanced
+    assert measure_backlog(database, after(801)).n_quarantined_studies == 1
