@@ -55,7 +55,7 @@ class Prepared:
         given = {**self._constants, **values}
         for name, convert in self._converters.items():
             given[name] = convert(given[name])
-        parameters = tuple(given[name] for name in self._names)
+        parameters = tuple([given[name] for name in self._names])
         cursor.execute(
             self._text,
             parameters if self._is_positional else dict(zip(self._names, parameters, strict=True)),

@@ -46,12 +46,11 @@ class FileMeta:
 def encode_file_meta(meta: FileMeta) -> bytes:
     """Give preamble, prefix and file meta; the data set follows at once."""
     elements = [
-        struct.pack("<HH2sHI", 2, _VERSION, b"OB", 0, 2) + b"\x00\x01",
+        _VERSION_ELEMENT,
         _uid(_SOP_CLASS, meta.sop_class_uid),
         _uid(_SOP_INSTANCE, meta.sop_instance_uid),
         _uid(_TRANSFER_SYNTAX, meta.transfer_syntax_uid),
-        _uid(_IMPLEMENTATION_CLASS, IMPLEMENTATION_CLASS_UID),
-        _short(_IMPLEMENTATION_VERSION, b"SH", IMPLEMENTATION_VERSION_NAME, b" "),
+        _IMPLEMENTATION_ELEMENTS,
     ]
     if meta.source_ae_title:
         elements.append(_short(_SOURCE_AE_TITLE, b"AE", meta.source_ae_title, b" "))
@@ -144,3 +143,9 @@ def _values(body: bytes) -> dict[int, str]:
         values[number] = body[offset + 8 : offset + 8 + length].decode("ascii").strip(" \x00")
         offset += 8 + length
     return values
+
+
+_VERSION_ELEMENT = struct.pack("<HH2sHI", 2, _VERSION, b"OB", 0, 2) + b"\x00\x01"
+_IMPLEMENTATION_ELEMENTS = _uid(_IMPLEMENTATION_CLASS, IMPLEMENTATION_CLASS_UID) + _short(
+    _IMPLEMENTATION_VERSION, b"SH", IMPLEMENTATION_VERSION_NAME, b" "
+)

@@ -52,7 +52,7 @@ class Wire:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._buffer = bytearray(_BUFFER_BYTES)
+        self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._start = 0  # of what was read from the socket and not yet given out
         self._end = 0
 
@@ -83,7 +83,7 @@ class Wire:
         self._fill(_HEADER.size + n_bytes, deadline_s)
         body_start = self._start + _HEADER.size
         self._start = body_start + n_bytes
-        return pdu_type, memoryview(self._buffer)[body_start : self._start]
+        return pdu_type, self._buffer[body_start : self._start]
 
     def send(self, content: bytes, deadline_s: float) -> None:
         """Send everything within `deadline_s` seconds.
@@ -139,8 +139,7 @@ class Wire:
                 raise TimeoutError(late)
             self._connection.settimeout(left_s)
             try:
-                with memoryview(self._buffer) as view:
-                    n_new = self._connection.recv_into(view[self._end :])
+                n_new = self._connection.recv_into(self._buffer[self._end :])
             except TimeoutError:
                 continue
             if not n_new:
@@ -151,9 +150,8 @@ class Wire:
         """Let `n_bytes` fit behind the first unread byte, and at least one more be read."""
         if self._start + n_bytes <= len(self._buffer) and self._end < len(self._buffer):
             return
-        unread = bytes(memoryview(self._buffer)[self._start : self._end])
-        # A new buffer, not a resize: whoever still holds a part of the old one keeps it.
+        unread = bytes(self._buffer[self._start : self._end])
         if n_bytes > len(self._buffer):
-            self._buffer = bytearray(n_bytes)
+            self._buffer = memoryview(bytearray(n_bytes))
         self._buffer[: len(unread)] = unread
         self._start, self._end = 0, len(unread)
