@@ -164,6 +164,7 @@ class Spool:
         self.incoming = root / "incoming"
         self.store = root / "store"
         self._incoming, self._store = str(self.incoming), str(self.store)
+        self._shards = tuple(self.store / f"{number:02x}" for number in range(256))
         self._reserve_bytes = reserve_bytes
         for folder in (root, self.incoming, self.store):
             folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
@@ -177,8 +178,8 @@ class Spool:
             The disk refused.
         """
         try:
-            for number in range(256):
-                (self.store / f"{number:02x}").mkdir(mode=_FOLDER_MODE, exist_ok=True)
+            for folder in self._shards:
+                folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
             sync_folder(self.store)
         except OSError as error:
             raise SpoolFull("the spool cannot be written") from error
@@ -229,8 +230,8 @@ class Spool:
         try:
             pending.make_durable()
             digest = pending.content_digest
-            folder = f"{self._store}/{digest[:2]}"
-            path = f"{folder}/{digest}{KEPT_SUFFIX}"
+            folder = self._shards[int(digest[:2], 16)]
+            path = folder / f"{digest}{KEPT_SUFFIX}"
             self._make_shard(folder)
             os.rename(pending.part_path, path)  # noqa: PTH104 - text is enough, see above
             sync_folder(folder)
@@ -242,7 +243,7 @@ class Spool:
             raise
         pending.close()
         pending.is_kept = True
-        return Path(path)
+        return path
 
     def discard(self, pending: PendingInstance) -> None:
         """Remove a pending instance; safe to call twice, and after it was kept."""
@@ -259,9 +260,9 @@ class Spool:
         for folder in sorted(path for path in self.store.iterdir() if path.is_dir()):
             yield tuple(sorted(folder.glob(f"*{KEPT_SUFFIX}")))
 
-    def _make_shard(self, folder: str) -> None:
+    def _make_shard(self, folder: Path) -> None:
         if not os.path.isdir(folder):  # noqa: PTH112 - the same
-            Path(folder).mkdir(mode=_FOLDER_MODE, exist_ok=True)
+            folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
             sync_folder(self._store)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -88,8 +88,7 @@ class AssociationRequest:
     returned_field: bytes  #: AE titles and reserved bytes, which an A-ASSOCIATE-AC returns
 
 
-@dataclass(frozen=True, slots=True)
-class DataValue:
+class DataValue(NamedTuple):  # made five times for a slice: a third of what a dataclass costs
     """A presentation data value (PS3.8 9.3.5.1 and Annex E.2)."""
 
     context_id: int
