@@ -63,6 +63,13 @@ FAULTS: tuple[Fault, ...] = (
         engines=(Engine.EMBEDDED,),
         needs=("database-disk",),
     ),
+    Fault(
+        "4e",
+        "database server frozen",
+        store_faults.freeze_database,
+        engines=(Engine.CELERY,),
+    ),
+    Fault("5d", "broker frozen", store_faults.freeze_broker, engines=(Engine.CELERY,)),
     Fault("5", "broker emptied and killed", store_faults.lose_broker, engines=(Engine.CELERY,)),
     Fault(
         "5b",

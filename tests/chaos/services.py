@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import uuid
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -17,6 +17,7 @@ import psycopg
 import redis
 
 from screener.enqueue import QUEUES
+from tests.acceptance.process_tree import descendants
 from tests.integration.databases import accepts, make_cluster, server_arguments
 from tests.integration.processes import (
     end_group,
@@ -29,6 +30,7 @@ from tests.integration.processes import (
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Iterator, Sequence
 
 
 class _Server:
@@ -60,6 +62,18 @@ class _Server:
         """End the whole server, by default without a word."""
         if self._process is not None:
             end_group(self._process, number)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let every process of the server stand still: it takes connections and says nothing."""
+        if self._process is None:
+            raise ValueError("a server that does not run cannot be frozen")
+        pids = [self._process.pid, *descendants(self._process.pid)]
+        _signal(pids, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            _signal(pids, signal.SIGCONT)
 
     def _run(self, arguments: list[str]) -> None:
         log = self._folder / "server.log"
@@ -133,6 +147,12 @@ class BrokerServer(_Server):
             for number in range(n_messages):
                 queue = rng.choice(QUEUES)
                 client.lpush(queue, _forged(number, rng))
+
+
+def _signal(pids: Sequence[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            os.kill(pid, number)
 
 
 def _forged(number: int, rng: random.Random) -> bytes:

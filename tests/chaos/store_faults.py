@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.chaos.scene import Scene
-    from tests.chaos.services import BrokerServer
+    from tests.chaos.services import BrokerServer, DatabaseServer
 
 
 # ── database and broker ──────────────────────────────────────────────────────────────────────
@@ -69,14 +69,36 @@ def kill_database(scene: Scene) -> None:
 
 
 def _restart_database(scene: Scene, number: signal.Signals) -> None:
-    if scene.database is None:
-        raise ValueError("this fault needs a database server of its own")
+    database = _database_of(scene)
     with scene.sending():
         for _ in range(2):
             scene.wait(2.0, 6.0)
-            scene.database.kill(number)
+            database.kill(number)
             scene.wait(1.0, 4.0)
-            scene.database.start()
+            database.start()
+
+
+def _database_of(scene: Scene) -> DatabaseServer:
+    if scene.database is None:
+        raise ValueError("this fault needs a database server of its own")
+    return scene.database
+
+
+def freeze_database(scene: Scene) -> None:
+    """Let PostgreSQL stand still for longer than a lease, twice: no connection ends."""
+    with scene.sending():
+        for _ in range(2):
+            scene.wait(2.0, 6.0)
+            with _database_of(scene).frozen():
+                scene.wait(10.0, 20.0)
+
+
+def freeze_broker(scene: Scene) -> None:
+    """Let Redis stand still for longer than anybody waits for it."""
+    with scene.sending():
+        scene.wait(1.0, 4.0)
+        with _broker_of(scene).frozen():
+            scene.wait(25.0, 40.0)
 
 
 def lose_broker(scene: Scene) -> None:
