@@ -72,8 +72,9 @@ def lose_what_nobody_takes(*names: str) -> None:
             errors="backslashreplace",
             line_buffering=True,
         )
+        if getattr(sys, f"__{name}__") is stream:  # else somebody borrows it, and gives it back
+            setattr(sys, f"__{name}__", lossy)
         setattr(sys, name, lossy)
-        setattr(sys, f"__{name}__", lossy)
 
 
 def is_log_lost() -> bool:
