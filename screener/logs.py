@@ -135,7 +135,7 @@ def set_up_logs(settings: LogSettings, uid_key: bytes | None = None) -> None:
 
 
 def keep_texts_out() -> None:
-    """Let Python itself tell errors of threads, and warnings, without their texts.
+    """Let Python itself tell errors of threads, warnings and stray log lines without their texts.
 
     For processes of the node: what the interpreter prints by default holds the text of the error,
     which may be a value of a data set.
@@ -161,6 +161,8 @@ def keep_texts_out() -> None:
         where = f"{Path(filename).name}:{lineno}"
         get_log().warning("library_warned", kind=category.__name__, detail=where)
 
+    # What a library logs and nobody handles Python prints as it is.
+    logging.lastResort = TextlessHandler(logging.WARNING)
     threading.excepthook = on_thread
     sys.unraisablehook = on_unraisable
     warnings.showwarning = on_warning

@@ -181,11 +181,12 @@ def test_value_cannot_forge_a_line_or_a_pair(
 def test_interpreter_tells_no_text(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thread's last error and a library's warning are told by class and place alone."""
+    """A thread's last error, a library's warning and its log are told by class and place alone."""
     for owner, name in (
         (threading, "excepthook"),
         (sys, "unraisablehook"),
         (warnings, "showwarning"),
+        (logging, "lastResort"),
     ):
         monkeypatch.setattr(owner, name, getattr(owner, name))
     set_up_logs(LogSettings(format="json"))
@@ -201,10 +202,13 @@ def test_interpreter_tells_no_text(
         warnings.simplefilter("always")
         keep_texts_out()  # the block has put its own in place
         warnings.warn("Invalid value for VR PN: DOE^JOHN", UserWarning, stacklevel=1)
+    stray = logging.getLogger("a.library.that.nobody.handles")
+    stray.propagate = False  # as where the root has no handler either
+    stray.warning("Invalid value for VR PN: %s", "DOE^JOHN")
     told = capsys.readouterr().err
     assert "DOE" not in told
     events = [json.loads(line) for line in told.splitlines()]
-    assert [one["event"] for one in events] == ["thread_crashed", "library_warned"]
+    assert [one["event"] for one in events] == ["thread_crashed", "library_warned", "library_said"]
     assert events[0]["error"] == "ValueError"
     assert "crash" in events[0]["detail"]
 
