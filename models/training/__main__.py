@@ -11,6 +11,7 @@ Measure eight networks trained with ``--cross-validate``, each on the patient it
 """
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import torch
 from rich.progress import track
 
 from models.datasets.lung_slices import HELD_OUT_CASE, read_lctsc
+from models.errors import ModelError
 from models.registry import SHIPPED_MODELS, find_model, open_model_folder
 from models.session import LungSegmenter, Provider, SliceClassifier
 from models.training import train_slices
@@ -43,10 +45,14 @@ from models.training.train_slices import (
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one sub-command."""
-    parsed = make_parser().parse_args(arguments)
+    parser = make_parser()
+    parsed = parser.parse_args(arguments)
     torch.set_num_threads(parsed.threads)
     commands = {"package": package, "measure": measure, "failures": draw_failures}
-    commands.get(parsed.command, train)(parsed)
+    try:
+        commands.get(parsed.command, train)(parsed)
+    except ModelError as error:
+        parser.exit(1, f"{error}\n")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -62,8 +68,10 @@ def make_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=f"train the {thing}")
         command.add_argument("--data", type=Path, required=True, help="folder with img/ and lung/")
         command.add_argument("--out", type=Path, required=True, help="folder for the weights")
-        command.add_argument("--steps", type=int, help="steps instead of the recipe's")
-        command.add_argument("--phantoms", type=int, help="phantoms per class")
+        command.add_argument(
+            "--steps", type=_at_least(1), help="steps of each course instead of the recipe's"
+        )
+        command.add_argument("--phantoms", type=_at_least(0), help="phantoms per class")
         command.add_argument("--device", default="cpu", help="cpu or cuda")
         command.add_argument(
             "--cross-validate", action="store_true", help="one more network per patient left out"
@@ -80,6 +88,18 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, default=SHIPPED_MODELS, help="root of model folders")
     command.add_argument("--before", type=Path, help="model folder of the lungs shipped before")
     return parser
+
+
+def _at_least(smallest: int) -> Callable[[str], int]:
+    """Read a whole number that must not be below another."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < smallest:
+            raise argparse.ArgumentTypeError(f"{value} is too small; give {smallest} or more")
+        return value
+
+    return number
 
 
 def train(parsed: argparse.Namespace) -> None:

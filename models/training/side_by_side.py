@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.errors import TrainingFailed
 from models.training.networks import lay_channels_last
 from models.training.slice_data import LabelledSlices, Source
 
@@ -110,9 +111,25 @@ class Folds:
     is_allowed: Tensor = field(repr=False)  #: (folds, slices) float32, 0 or 1
 
     def choose(self, fold: int, drawn: Tensor, n: int, generator: torch.Generator) -> Tensor:
-        """Choose places in the batch, ``(n,)``, whose slices the fold may see."""
+        """Choose places in the batch, ``(n,)``, whose slices the fold may see, and no other.
+
+        Where the batch holds fewer of them than ``n``, they are taken more than once.
+
+        Raises
+        ------
+        TrainingFailed
+            The batch holds none.
+        """
+        is_allowed = self.is_allowed[fold, drawn]
+        n_allowed = int(is_allowed.sum())
+        if n_allowed == 0:
+            raise TrainingFailed(
+                f"fold {self.names[fold]}: a batch of {len(drawn)} slices holds none of its "
+                "patients; leave fewer patients out, or draw larger batches"
+            )
         order = torch.rand(len(drawn), generator=generator, device=drawn.device)
-        return (order + self.is_allowed[fold, drawn]).topk(n).indices
+        places = (order + is_allowed).topk(min(n, n_allowed)).indices
+        return places[torch.arange(n, device=drawn.device) % len(places)]
 
 
 def make_folds(

@@ -5,6 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from models.errors import TrainingFailed  # noqa: E402
 from models.training.device_slices import to_device  # noqa: E402
 from models.training.side_by_side import Course, Learner, make_folds  # noqa: E402
 from models.training.slice_data import LabelledSlices, Source  # noqa: E402
@@ -37,6 +38,18 @@ def test_folds_choose_none_but_their_own_patients() -> None:
     for number, allowed in enumerate([{0, 1, 4}, {2, 3, 4}]):
         chosen = drawn[folds.choose(number, drawn, 12, generator)]
         assert set(chosen.tolist()) == allowed
+
+
+def test_fold_never_takes_a_slice_of_others_where_its_own_are_few() -> None:
+    """Three of twenty are its own: they come again and again. None of its own is an error."""
+    folds = make_folds(slices(), {"a": frozenset({"000"})}, torch.device("cpu"))
+    drawn = torch.tensor([2, 3] * 8 + [0, 1, 4, 2])
+    generator = torch.Generator().manual_seed(0)
+    chosen = drawn[folds.choose(0, drawn, 7, generator)]
+    assert len(chosen) == 7
+    assert sorted(set(chosen.tolist())) == [0, 1, 4]
+    with pytest.raises(TrainingFailed, match="fold a: a batch of 2 slices holds none"):
+        folds.choose(0, torch.tensor([2, 3]), 7, generator)
 
 
 def test_thick_slices_mix_with_the_next_of_the_same_volume() -> None:
