@@ -21,6 +21,7 @@ from models.errors import (
     ModelInputInvalid,
     ProviderUnavailable,
 )
+from models.lung_components import LungAnswers, one_answer, two_answers
 from models.manifest import InputUnit, Manifest, Task
 from models.model_arrays import check_boxes, check_stack, sigmoid, softmax
 from models.registry import ModelFolder, verify_model
@@ -146,6 +147,19 @@ class LungSegmenter(_OpenModel):
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn logits into probabilities, 0 to 1, at the manifest's temperature."""
         return sigmoid(logits / np.float32(self.manifest.calibration.temperature))
+
+    def answers(self, images: NDArray[np.int16] | NDArray[np.float32]) -> LungAnswers:
+        """Give the lungs of slices, and the same with solid lung where the model tells of it.
+
+        Parameters and errors as ``logits``. :func:`models.lung_components.choose_answer` takes the
+        answers of a whole volume.
+        """
+        if len(self.manifest.outputs) == 1:
+            return one_answer(self.mask(self.logits(images)))
+        check_stack(images, self.manifest.unit)
+        feed = {self.manifest.inputs[0]: images}
+        lung, with_solid, sums = self._open.run_all(self.manifest.outputs, feed)
+        return two_answers(self.mask(lung), self.mask(with_solid), sums)
 
     def mask(self, logits: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Apply the manifest's threshold, without going through probabilities."""

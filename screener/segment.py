@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import ModelError
-from models.lung_components import label_lungs
+from models.lung_components import LungAnswers, choose_answer, label_lungs
 from screener.domain import (
     LEFT_LUNG,
     RIGHT_LUNG,
@@ -31,12 +31,8 @@ MaskArray = NDArray[np.bool_]
 class Segmenter(Protocol):
     """What a lung model must do; :class:`models.session.LungSegmenter` does."""
 
-    def logits(self, hu: HuArray) -> NDArray[np.float32]:
-        """Give one logit per pixel of ``(batch, rows, columns)``."""
-        ...
-
-    def mask(self, logits: NDArray[np.float32]) -> MaskArray:
-        """Apply the model's threshold."""
+    def answers(self, images: HuArray) -> LungAnswers:
+        """Give the lungs of ``(batch, rows, columns)`` without and with what is solid."""
         ...
 
 
@@ -111,19 +107,20 @@ def find_lung_pixels(
     ModelFailure
         The model failed or gave another shape than it got.
     """
-    masks: list[MaskArray] = []
+    found: list[LungAnswers] = []
     for start, batch_hu in batches:
         shown = np.asarray(flips.apply(batch_hu), dtype=np.int16)
         try:
-            mask = segmenter.mask(segmenter.logits(shown))
+            answers = segmenter.answers(shown)
         except ModelError as error:
             raise ModelFailure(str(error)) from error
-        if mask.shape != batch_hu.shape:
+        levels = answers.levels
+        if levels.shape != batch_hu.shape:
             raise ModelFailure(
-                f"the lung model gave {mask.shape} for {batch_hu.shape} from slice {start + 1} on"
+                f"the lung model gave {levels.shape} for {batch_hu.shape} from slice {start + 1} on"
             )
-        masks.append(np.asarray(flips.apply(mask), dtype=np.bool_))
-    return np.concatenate(masks)
+        found.append(LungAnswers(np.asarray(flips.apply(levels), dtype=np.uint8), answers.sums))
+    return choose_answer(found)
 
 
 def label_lung_mask(mask: MaskArray, volume: Volume) -> LungMask:

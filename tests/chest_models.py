@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from models.lung_components import LungAnswers, one_answer
 from models.manifest import Manifest
 from models.registry import find_model
 from screener.domain import HuArray
@@ -48,6 +49,10 @@ class ThresholdSegmenter:
     def mask(self, logits: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Cut at 0."""
         return np.asarray(logits > 0)
+
+    def answers(self, images: HuArray) -> LungAnswers:
+        """Know nothing of solid lung."""
+        return one_answer(self.mask(self.logits(images)))
 
 
 def cells(part: HuArray, axis: int = 0) -> list[HuArray]:

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from models.datasets import LabelledImages
 from models.errors import DatasetInvalid
-from models.lung_components import label_lungs
+from models.lung_components import LungAnswers, choose_answer, label_lungs
 
 #: Slices per call of a session; more gains nothing on a CPU.
 BATCH_SIZE = 8
@@ -31,6 +31,10 @@ class Segmenter(Protocol):
 
     def mask(self, logits: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Apply the model's threshold."""
+        ...
+
+    def answers(self, images: NDArray[Any]) -> LungAnswers:
+        """Give the lungs of a stack without and with what is solid."""
         ...
 
 
@@ -92,11 +96,11 @@ def segment_volume(
     segmenter: Segmenter, images: NDArray[Any], spacing_mm: tuple[float, float, float]
 ) -> NDArray[np.uint8]:
     """Give lung labels of a whole volume: 0 background, 1 right, 2 left."""
-    masks = [
-        segmenter.mask(segmenter.logits(images[begin : begin + BATCH_SIZE]))
+    answers = [
+        segmenter.answers(images[begin : begin + BATCH_SIZE])
         for begin in range(0, len(images), BATCH_SIZE)
     ]
-    return label_lungs(np.concatenate(masks), spacing_mm)
+    return label_lungs(choose_answer(answers), spacing_mm)
 
 
 def lung_boxes(masks: NDArray[np.bool_]) -> NDArray[np.float32]:

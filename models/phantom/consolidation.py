@@ -31,6 +31,8 @@ _N_BRONCHI = 34
 _MOST_PATCHES = 40
 #: Lobes drawn at most, the same one perhaps twice, until enough is solid.
 _MOST_LOBES = 8
+#: Foci at most until a share of the lungs is consolidated; some fall onto what is so already.
+_MOST_FOCI = 24
 
 
 def consolidation_fields(
@@ -85,6 +87,50 @@ def solid_lobe_fields(
         _add_bronchograms(fields, lungs, lung, lobe, rng)
         if fields.affected_fraction(lungs, threshold) >= fraction:
             break
+    return fields
+
+
+def half_consolidated_fields(
+    lungs: CoarseLungs, fraction: float, threshold: float, rng: np.random.Generator
+) -> LesionFields:
+    """Consolidate parts of lobes and scatter patches until a share of both lungs is affected.
+
+    Parameters
+    ----------
+    fraction
+        0 to 1; open bronchi and hazy rims as in ``consolidation_fields``, aerated lung between.
+    threshold
+        Share of replaced air from which a voxel counts as affected.
+    """
+    fields = empty_fields(lungs)
+    sides = [lung for lung in LUNGS if (lungs.labels == lung).any()]
+    for number in range(_MOST_FOCI):
+        affected = fields.affected_fraction(lungs, threshold)
+        if affected >= fraction:
+            break
+        lung = sides[number % len(sides)]
+        lobe = _pick_lobe(lungs, lung, rng)
+        focus = min(float(rng.uniform(0.08, 0.2)), fraction - affected + 0.01)
+        if rng.random() < 0.25:  # noqa: PLR2004 - bronchopneumonia
+            # Patches stop at four fifths of what is wanted.
+            wanted = (affected + focus) / 0.8
+            _add_patches(
+                fields, lungs, lung, lobe=lobe, wanted=wanted, threshold=threshold, rng=rng
+            )
+        else:
+            _consolidate(fields, lungs, lung, lobe=lobe, wanted=focus, rng=rng)
+    return fields
+
+
+def solid_lung_fields(lungs: CoarseLungs, rng: np.random.Generator) -> LesionFields:
+    """Consolidate one lung, drawn by lot, from apex to base."""
+    fields = empty_fields(lungs)
+    lung = int(rng.choice([lung for lung in LUNGS if (lungs.labels == lung).any()]))
+    everywhere = (slice(None), slice(None), slice(None))
+    whole = np.ones(lungs.labels.shape, np.float32)
+    core_hu = np.clip(rng.uniform(-10, 45) + 22 * lungs.fine_noise, -100, 60)
+    fields.add(lung, everywhere, np.asarray(whole * 0.99, np.float32), core_hu)
+    _add_bronchograms(fields, lungs, lung, whole, rng)
     return fields
 
 

@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from models.phantom.consolidation import consolidation_fields, solid_lobe_fields
+from models.phantom.consolidation import (
+    consolidation_fields,
+    half_consolidated_fields,
+    solid_lobe_fields,
+    solid_lung_fields,
+)
 from models.phantom.grid import (
     Axes,
     FloatArray,
@@ -31,6 +36,8 @@ from models.phantom.spec import Pattern
 from models.phantom.trees import Tubes, join_tubes, tube_occupancy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 #: From this share of replaced air a voxel belongs to the lesion mask.
@@ -130,11 +137,60 @@ def place_solid_lobes(
     Parameters and result as ``place_lesions``; ``fraction`` of the lungs, 0 to 1, is solid at
     least. A volume without lungs comes back unchanged.
     """
+    return _place(
+        lambda lungs: solid_lobe_fields(lungs, fraction, MASK_THRESHOLD, rng),
+        volume_hu,
+        lung_labels,
+        spacing_mm,
+        rng,
+    )
+
+
+def place_consolidation(
+    volume_hu: NDArray[np.int16],
+    lung_labels: NDArray[np.uint8],
+    spacing_mm: tuple[float, float, float],
+    fraction: float,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+    """Consolidate parts of lobes and patches, aerated lung between, until a share is affected.
+
+    Parameters and result as ``place_solid_lobes``.
+    """
+    return _place(
+        lambda lungs: half_consolidated_fields(lungs, fraction, MASK_THRESHOLD, rng),
+        volume_hu,
+        lung_labels,
+        spacing_mm,
+        rng,
+    )
+
+
+def place_solid_lung(
+    volume_hu: NDArray[np.int16],
+    lung_labels: NDArray[np.uint8],
+    spacing_mm: tuple[float, float, float],
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+    """Turn one lung solid altogether; parameters and result as ``place_solid_lobes``."""
+    return _place(
+        lambda lungs: solid_lung_fields(lungs, rng), volume_hu, lung_labels, spacing_mm, rng
+    )
+
+
+def _place(
+    draw: Callable[[CoarseLungs], LesionFields],
+    volume_hu: NDArray[np.int16],
+    lung_labels: NDArray[np.uint8],
+    spacing_mm: tuple[float, float, float],
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+    """Draw fields on the coarse lungs of a volume and change every plane."""
     if not lung_labels.any():
         return volume_hu.copy(), np.zeros(volume_hu.shape, bool)
     lungs = coarse_lungs(lung_labels, spacing_mm, rng)
     placed = _on_grid(
-        solid_lobe_fields(lungs, fraction, MASK_THRESHOLD, rng),
+        draw(lungs),
         lungs,
         lung_labels.shape,
         spacing_mm,

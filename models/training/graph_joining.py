@@ -54,6 +54,7 @@ def export_behind_lungs(
     joined = compose.add_prefix(_take(path), "classes_")
     segmenter = compose.add_prefix(onnx.load(lungs.graph), "lungs_")
     (given,) = [one.name for one in segmenter.graph.input]
+    del segmenter.graph.output[1:]
     if lungs.manifest.unit is InputUnit.HU:
         converter = export_graph(
             GreyToHu(grey_window), {_GREY: grey}, ("hu",), {_GREY: axes}, folder / "grey"

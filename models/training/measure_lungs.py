@@ -1,7 +1,8 @@
 """Measure the lung networks of a cross-validation on patients that each has not seen.
 
-Three times the same series: as they are, with synthetic ground glass in half of the lungs, and with
-whole lobes solid. The masks stay those of the experts: diseased lung is lung.
+Five times the same series: as they are, with synthetic ground glass in half of the lungs, with half
+of the lungs consolidated in parts, with whole lobes solid, and with one lung solid. The masks stay
+those of the experts: diseased lung is lung.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,14 +18,20 @@ from models.datasets.lung_slices import LungSlices
 from models.evaluation.bootstrap import Interval, mean_interval
 from models.evaluation.masks import dice
 from models.evaluation.volumes import Segmenter, segment_volume, threshold_lungs
-from models.lung_components import label_lungs
-from models.phantom import Pattern, place_lesions, place_solid_lobes
+from models.lung_components import LungAnswers, label_lungs, two_answers
+from models.phantom import (
+    Pattern,
+    place_consolidation,
+    place_lesions,
+    place_solid_lobes,
+    place_solid_lung,
+)
 from models.training.networks import InputGrid, LungGraph, TwoAnswerUNet, lay_channels_last
 from models.training.slice_bank import LCTSC_SPACING_MM
 
 #: Lesions are drawn by this seed and the number of the case; training draws by other ones.
 _SEED = 77
-#: Severity that fills half of the lungs with ground glass, and the share of solid lobes.
+#: Severity that fills half of the lungs with ground glass, and the share that turns solid.
 _GROUND_GLASS, _SOLID = 0.96, 0.5
 
 
@@ -33,7 +40,9 @@ class State(Enum):
 
     PLAIN = "as they are"
     GROUND_GLASS = "ground glass"
+    CONSOLIDATION = "consolidation"
     SOLID_LOBES = "solid lobes"
+    SOLID_LUNG = "one solid lung"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +70,13 @@ class TorchSegmenter:
     def logits(self, images: NDArray[np.int16]) -> NDArray[np.float32]:
         """Give one logit per pixel of ``(batch, rows, columns)`` HU."""
         with torch.inference_mode():
-            return np.asarray(self._graph(torch.from_numpy(images)).numpy(), np.float32)
+            return np.asarray(self._graph(torch.from_numpy(images))[0].numpy(), np.float32)
+
+    def answers(self, images: NDArray[np.int16]) -> LungAnswers:
+        """Give the lungs without and with what is solid."""
+        with torch.inference_mode():
+            lung, with_solid, sums = self._graph(torch.from_numpy(images))
+        return two_answers(self.mask(lung.numpy()), self.mask(with_solid.numpy()), sums.numpy())
 
     def mask(self, logits: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Apply the threshold."""
@@ -81,6 +96,11 @@ def diseased(
         *place_lesions(patient.hu, labels, LCTSC_SPACING_MM, pattern, _GROUND_GLASS, rng),
     )
     yield State.SOLID_LOBES, *place_solid_lobes(patient.hu, labels, LCTSC_SPACING_MM, _SOLID, rng)
+    yield (
+        State.CONSOLIDATION,
+        *place_consolidation(patient.hu, labels, LCTSC_SPACING_MM, _SOLID, rng),
+    )
+    yield State.SOLID_LUNG, *place_solid_lung(patient.hu, labels, LCTSC_SPACING_MM, rng)
 
 
 def measure_lungs(

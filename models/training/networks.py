@@ -161,12 +161,17 @@ def choose_answer(logits: Tensor, solid_share: float = SOLID_SHARE) -> Tensor:
     Little that is solid is left to the first answer: what the second adds there is as often heart
     or liver as it is lung.
     """
-    found = torch.sigmoid(logits)
-    added = (found[:, 1:] - found[:, :1]).clamp_min(0.0).sum(dim=(2, 3), keepdim=True)
-    whole = found[:, 1:].sum(dim=(2, 3), keepdim=True)
-    is_solid = (added > solid_share * whole).to(logits.dtype)
+    sums = answer_sums(logits).unsqueeze(2).unsqueeze(3)
+    is_solid = (sums[:, :1] > solid_share * sums[:, 1:]).to(logits.dtype)
     both = torch.maximum(logits[:, :1], logits[:, 1:])
     return logits[:, :1] + is_solid * (both - logits[:, :1])
+
+
+def answer_sums(logits: Tensor) -> Tensor:
+    """Give what only the second of two answers finds, and all that it finds, ``(batch, 2)``."""
+    found = torch.sigmoid(logits)
+    added = (found[:, 1] - found[:, 0]).clamp_min(0.0).sum(dim=(1, 2))
+    return torch.stack([added, found[:, 1].sum(dim=(1, 2))], dim=1)
 
 
 class LungGraph(nn.Module):
@@ -177,16 +182,27 @@ class LungGraph(nn.Module):
         self.network = network
         self.grid = grid
 
-    def forward(self, hu: Tensor) -> Tensor:
-        """Map HU ``(batch, rows, columns)`` to logits of the same shape."""
+    def forward(self, hu: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map HU ``(batch, rows, columns)`` to two answers and how far they differ.
+
+        Returns
+        -------
+        :
+            Logits of the shape given, the answer chosen slice by slice; logits with all that is
+            solid; sums ``(batch, 2)`` as :class:`models.lung_components.LungAnswers` has them.
+        """
         image = normalise_hu(hu.to(torch.float32), self.grid.window).unsqueeze(1)
         size = (self.grid.size, self.grid.size)
         image = functional.interpolate(image, size=size, mode="bilinear", align_corners=False)
-        logits = choose_answer(self.network(image))
+        logits = self.network(image)
+        with_solid = torch.maximum(logits[:, :1], logits[:, 1:])
         raised = functional.interpolate(
-            logits, size=(hu.shape[1], hu.shape[2]), mode="bilinear", align_corners=False
+            torch.cat([choose_answer(logits), with_solid], dim=1),
+            size=(hu.shape[1], hu.shape[2]),
+            mode="bilinear",
+            align_corners=False,
         )
-        return raised.squeeze(1)
+        return raised[:, 0], raised[:, 1], answer_sums(logits)
 
 
 class SliceNetwork(AttentionBody):

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from models.lung_components import LEFT_LUNG, RIGHT_LUNG, label_lungs
+from models.lung_components import (
+    LEFT_LUNG,
+    RIGHT_LUNG,
+    LungAnswers,
+    choose_answer,
+    label_lungs,
+    one_answer,
+    two_answers,
+)
 
 SPACING_MM = (5.0, 2.0, 2.0)
 SHAPE = (30, 120, 180)
@@ -120,3 +128,39 @@ def test_labels_of_flipped_volume_are_swapped() -> None:
     labels = label_lungs(mask, SPACING_MM)
     flipped = label_lungs(mask[:, :, ::-1], SPACING_MM)[:, :, ::-1]
     np.testing.assert_array_equal(flipped == RIGHT_LUNG, labels == LEFT_LUNG)
+
+
+# ── which of two answers ─────────────────────────────────────────────────────────────────────
+
+
+def answers_of(added: list[float], found: list[float]) -> list[LungAnswers]:
+    """Give one batch per slice: row 0 is lung, row 1 only the answer with solid lung finds."""
+    lung = np.zeros((1, 4, 4), dtype=bool)
+    lung[:, 0] = True
+    both = lung.copy()
+    both[:, 1] = True
+    sums = np.array([added, found], dtype=np.float32).T
+    return [two_answers(lung, both, one[np.newaxis]) for one in sums]
+
+
+def test_solid_lung_of_a_volume_is_taken_in_every_slice() -> None:
+    """Slices at the edge of a consolidation show little of it, and follow the others."""
+    chosen = choose_answer(answers_of([0.0, 20.0, 50.0], [100.0, 100.0, 100.0]))
+    assert chosen.shape == (3, 4, 4)
+    assert chosen[:, :2].all()
+    assert not chosen[:, 2:].any()
+
+
+def test_little_solid_lung_in_a_volume_is_left_to_each_slice() -> None:
+    """A fifth must be exceeded; below, heart and liver would be taken for lung."""
+    chosen = choose_answer(answers_of([0.0, 10.0, 40.0], [100.0, 100.0, 100.0]))
+    assert chosen[:, 0].all()
+    assert not chosen[:, 1:].any()
+
+
+def test_network_with_one_answer_keeps_it() -> None:
+    """Also where it finds nothing at all."""
+    mask = np.zeros((2, 4, 4), dtype=bool)
+    assert not choose_answer([one_answer(mask)]).any()
+    mask[1, 2] = True
+    np.testing.assert_array_equal(choose_answer([one_answer(mask)]), mask)

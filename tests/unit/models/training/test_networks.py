@@ -135,8 +135,14 @@ def test_packaged_lungs_compute_what_torch_computes(tmp_path: Path) -> None:
     hu = np.random.default_rng(0).integers(-1100, 300, (3, 90, 70)).astype(np.int16)
     session = LungSegmenter(folder, provider=Provider.CPU, threads=1)
     with torch.inference_mode():
-        expected = LungGraph(network, InputGrid(WINDOW, 64)).eval()(torch.from_numpy(hu)).numpy()
-    np.testing.assert_allclose(session.logits(hu), expected, atol=1e-4)
+        lung, whole, sums = LungGraph(network, InputGrid(WINDOW, 64)).eval()(torch.from_numpy(hu))
+    np.testing.assert_allclose(session.logits(hu), lung.numpy(), atol=1e-4)
+    answers = session.answers(hu)
+    np.testing.assert_allclose(answers.sums, sums.numpy(), rtol=1e-3)
+    cut = float(np.log(0.55 / 0.45))
+    for level, logits in ((2, lung), (1, whole)):
+        sure = np.abs(logits.numpy() - cut) > 1e-3
+        assert ((answers.levels >= level) == (logits.numpy() > cut))[sure].all()
 
 
 def test_packaged_slices_compute_what_torch_computes(tmp_path: Path) -> None:

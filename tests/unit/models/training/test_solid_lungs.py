@@ -7,6 +7,7 @@ torch = pytest.importorskip("torch")
 import numpy as np  # noqa: E402
 
 from models.datasets.lung_slices import LungSlices  # noqa: E402
+from models.lung_components import LungAnswers, one_answer  # noqa: E402
 from models.training.augment import LungAugmentation, move  # noqa: E402
 from models.training.measure_lungs import State, measure_lungs  # noqa: E402
 from models.training.solid_lungs import SolidPainting, fill_solid  # noqa: E402
@@ -76,6 +77,9 @@ class AirFinder:
     def mask(self, logits: np.ndarray) -> np.ndarray:
         return logits > 0.5
 
+    def answers(self, images: np.ndarray) -> LungAnswers:
+        return one_answer(self.mask(self.logits(images)))
+
 
 def test_measurement_tells_plain_lungs_from_solid_lobes() -> None:
     """What finds air alone is perfect on plain lungs and loses the solid lobes."""
@@ -97,3 +101,7 @@ def test_measurement_tells_plain_lungs_from_solid_lobes() -> None:
     assert solid.involved[0] >= 0.5
     assert solid.mean.value < 0.75
     assert solid.by_threshold < 0.75
+    parts = figures[State.CONSOLIDATION]
+    assert 0.48 <= parts.involved[0] <= parts.involved[1] <= 0.56
+    assert solid.mean.value < parts.mean.value < 0.95
+    assert 0.45 < figures[State.SOLID_LUNG].involved[0] < 0.55
