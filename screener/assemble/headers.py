@@ -145,6 +145,10 @@ class SliceHeader:
     frame: FrameHeader
 
 
+#: Beyond this no slope or intercept leads to Hounsfield units, which 16 bits hold.
+_LARGEST_RESCALE = 1e6
+
+
 def read_headers(study: SpooledStudy) -> tuple[InstanceHeader, ...]:
     """Read the headers of all instances of a study; never raises for a bad instance.
 
@@ -344,8 +348,8 @@ def _describe_frame(number: int | None, places: Sequence[Dataset], dataset: Data
     thickness = look_up("SliceThickness", number_of)
     slope, intercept = look_up("RescaleSlope", number_of), look_up("RescaleIntercept", number_of)
     rescale = None
-    if slope == 0.0:
-        raise UnreadablePixels("RescaleSlope is zero: no Hounsfield units")
+    if slope == 0.0 or max(abs(slope or 0.0), abs(intercept or 0.0)) > _LARGEST_RESCALE:
+        raise UnreadablePixels("RescaleSlope and RescaleIntercept give no Hounsfield units")
     if slope is not None and intercept is not None:
         rescale_type = next((t for p in places if (t := text_or_empty(p, "RescaleType"))), None)
         rescale = Rescale(slope, intercept, rescale_type)

@@ -19,7 +19,7 @@ from tests.unit.test_pipeline import POSITIONS_MM, screen, write_volume
 if TYPE_CHECKING:
     from pathlib import Path
 
-RESCALE_SLOPE = 0x00281053
+RESCALE_INTERCEPT, RESCALE_SLOPE = 0x00281052, 0x00281053
 CORONAL = [1.0, 0.0, 0.0, 0.0, 0.0, -1.0]
 
 
@@ -30,17 +30,21 @@ def refusal_of(folder: Path) -> NotAnalysed:
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["0", "NaN", "inf", "-inf", "1e999", "1,5", "1" * 400, "DOE^JOHN"],
-    ids=lambda one: one[:8],
+    ("tag", "text"),
+    [
+        *((RESCALE_SLOPE, text) for text in ("0", "NaN", "-inf", "1e999", "1e300", "1,5")),
+        *((RESCALE_SLOPE, text) for text in ("1" * 400, "DOE^JOHN")),
+        *((RESCALE_INTERCEPT, text) for text in ("1e300", "-1e300", "NaN")),
+    ],
+    ids=lambda one: str(one)[:8],
 )
-def test_input_32_rescale_slope_that_is_no_number(tmp_path: Path, text: str) -> None:
+def test_input_32_rescale_that_is_no_number(tmp_path: Path, tag: int, text: str) -> None:
     """No Hounsfield unit can be had from it: quarantine, and the value is not repeated."""
     write_volume(tmp_path, chest_hu()[:24])
     for path in tmp_path.iterdir():
         dataset = pydicom.dcmread(path)
         # Implicit VR: the bytes of a decimal string, whatever pydicom thinks of them.
-        dataset[RESCALE_SLOPE] = DataElement(RESCALE_SLOPE, "LT", text)
+        dataset[tag] = DataElement(tag, "LT", text)
         write_dataset(dataset, path, ImplicitVRLittleEndian)
     study = only_study(tmp_path)
     quarantined: list[str] = []
