@@ -16,7 +16,7 @@ from screener.audit.events import EventKind, JsonValue, append_event
 from screener.audit.upkeep_tables import Alert
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.orm import Session
@@ -80,6 +80,7 @@ def settle_alerts(
     now: datetime,
     *,
     kinds: Collection[AlertKind] = tuple(AlertKind),
+    in_turns: Mapping[tuple[str, str], float] | None = None,
 ) -> Settled:
     """Raise what is new, keep what is known, resolve what is gone.
 
@@ -91,6 +92,9 @@ def settle_alerts(
         All that is wrong now.
     kinds
         What was looked at; open alerts of other kinds are left alone.
+    in_turns
+        Causes, by kind and subject, of which only a part was looked at: so many seconds after one
+        was seen last it may still be there, and its alert stays open.
     """
     holds = {(one.kind.value, one.subject): one for one in conditions}
     with database.begin() as session:
@@ -105,7 +109,7 @@ def settle_alerts(
         for key, row in known.items():
             if key in holds:
                 row.last_seen_at, row.detail = now, holds[key].detail
-            else:
+            elif (now - row.last_seen_at).total_seconds() >= (in_turns or {}).get(key, 0.0):
                 _resolve(session, row, now)
                 resolved.append(_status(row))
         return Settled(raised, tuple(resolved))

@@ -14,6 +14,7 @@ from screener.daemon.certificates import certificate_ages, tls_files
 from screener.daemon.listening import READY_FILE
 from screener.daemon.site import archive_of, utc_now
 from screener.daemon.tools import verify_models
+from screener.daemon.watching import SPOOL_GONE, is_spool_gone
 from screener.deliver.echo import EchoResult, echo
 from screener.domain import DimseNode
 from screener.enqueue import is_broker_reachable
@@ -139,6 +140,8 @@ def _port_of_running_listener(settings: Settings) -> int:
 
 
 def _check_disk(settings: Settings) -> list[Check]:
+    if is_spool_gone(settings):
+        return [Check("disk", is_ok=False, detail=SPOOL_GONE)]
     folder = settings.spool_path
     while not folder.exists():
         folder = folder.parent

@@ -17,7 +17,7 @@ from screener.audit.books import newest_books
 from screener.daemon.listening import READY_FILE
 from screener.daemon.metrics import metrics_text
 from screener.daemon.site import Site, open_site, utc_now
-from screener.daemon.watching import COUNT_EVERY_S, free_bytes
+from screener.daemon.watching import COUNT_EVERY_S, SPOOL_GONE, free_bytes, is_spool_gone
 from screener.enqueue import is_broker_reachable
 from screener.errors import ConfigError, DatabaseUnavailable, ScreenerError
 from screener.logs import get_log
@@ -128,6 +128,8 @@ def _wrong_with_listener(ready_file: Path) -> str:
 
 
 def _wrong_with_disk(settings: Settings) -> str:
+    if is_spool_gone(settings):
+        return SPOOL_GONE
     is_below = free_bytes(settings.spool_path) <= settings.spool.reserve_bytes
     return "below the reserve: senders are refused" if is_below else ""
 

@@ -6,7 +6,7 @@ import platform
 import shutil
 from typing import TYPE_CHECKING
 
-from screener.audit.accounting import AccountingReport, accounting
+from screener.audit.accounting import AccountingReport, AccountingRule, accounting
 from screener.audit.alerts import AlertKind, Condition, Settled, settle_alerts
 from screener.audit.backlog import Backlog, measure_backlog
 from screener.audit.books import keep_books
@@ -14,6 +14,7 @@ from screener.audit.export import oldest_unexported_s
 from screener.audit.files import ALL_SHARDS
 from screener.audit.verification import count_vanished
 from screener.daemon.exporting import sink_of
+from screener.daemon.listening import READY_FILE
 from screener.daemon.site import Site, utc_now
 from screener.domain import DeliveryState
 from screener.enqueue import is_broker_reachable
@@ -29,8 +30,26 @@ if TYPE_CHECKING:
 
 #: The books are counted this often, in seconds.
 COUNT_EVERY_S = 60.0
+#: What to do where the spool was deleted, or its disk is not mounted.
+SPOOL_GONE = (
+    "the folder of the spool is gone: senders are refused. Mount its disk or restore it, then "
+    "start the listener again"
+)
 #: Parts of the spool whose files are looked for each time; the whole spool takes 16 minutes.
 SHARDS_AT_ONCE = 16
+
+
+#: One turn over the whole spool, and a little more, in seconds.
+_WHOLE_TURN_S = (len(ALL_SHARDS) / SHARDS_AT_ONCE + 2) * COUNT_EVERY_S
+#: What is looked at in turns: not found this minute does not mean gone.
+_IN_TURNS = {
+    (AlertKind.BOOKS_UNBALANCED.value, rule.name.lower()): _WHOLE_TURN_S
+    for rule in (
+        AccountingRule.ROW_HAS_FILE,
+        AccountingRule.FILE_HAS_ROW,
+        AccountingRule.STATE_WAS_TOLD,
+    )
+}
 
 
 def watch(site: Site) -> AccountingReport:
@@ -56,7 +75,7 @@ def watch(site: Site) -> AccountingReport:
         *_of_export(site, now),
         *_of_log(),
     ]
-    _tell(settle_alerts(site.database, conditions, now))
+    _tell(settle_alerts(site.database, conditions, now, in_turns=_IN_TURNS))
     return report
 
 
@@ -117,7 +136,16 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
+def is_spool_gone(settings: Settings) -> bool:
+    """Say whether a listener has run here and the folder of its instances is not there."""
+    has_run = (settings.data_path / READY_FILE).exists()
+    return has_run and not (settings.spool_path / "store").is_dir()
+
+
 def _of_disk(settings: Settings) -> Iterator[Condition]:
+    if is_spool_gone(settings):
+        yield Condition(AlertKind.DISK_FULL, "spool", SPOOL_GONE)
+        return
     free, spool = free_bytes(settings.spool_path), settings.spool
     detail = f"{free / 2**30:.1f} GiB free where the spool is"
     if free <= spool.reserve_bytes:

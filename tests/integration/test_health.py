@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import socket
 import sys
 import threading
@@ -23,6 +24,7 @@ from sqlalchemy import text
 
 from screener.audit.alerts import AlertKind, Condition, list_alerts, settle_alerts
 from screener.audit.books import keep_books, newest_books
+from screener.daemon.doctor import examine
 from screener.daemon.health import examine_readiness, make_server
 from screener.daemon.listening import READY_FILE
 from screener.daemon.metrics import METRICS, UNEXPORTED
@@ -43,6 +45,7 @@ def site(node_folder: Path) -> Site:
     ))  # fmt: skip
     ready = {"port": 11112, "pid": os.getpid()}
     (node_folder / READY_FILE).write_text(json.dumps(ready))
+    (node_folder / "spool" / "store").mkdir(parents=True)
     keep_books(node.database, count_books(node), utc_now())
     return node
 
@@ -116,6 +119,18 @@ def test_unbalanced_books_alert_and_make_not_ready(port: int, site: Site) -> Non
         subjects = [json.loads(payload)["subject"] for (payload,) in raised]
     assert len(subjects) == len(set(subjects))
     assert "series_is_whole" in subjects
+
+
+def test_spool_that_is_gone_is_no_disk_with_room(port: int, site: Site) -> None:
+    """Deleted under the listener, or its disk not mounted: said by readiness, alert and doctor."""
+    assert readiness(port)[1]["disk"] == "ok"
+    shutil.rmtree(site.settings.spool_path)
+    assert "the spool is gone" in readiness(port)[1]["disk"]
+    watch(site)
+    alerts = list_alerts(site.database, is_open_only=True)
+    assert ("disk-full", "spool") in [(one.kind, one.subject) for one in alerts]
+    (check,) = examine(site.settings, ["disk"])
+    assert not check.is_ok
 
 
 def measured(port: int) -> dict[str, dict[tuple[str, ...], float]]:

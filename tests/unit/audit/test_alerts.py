@@ -57,6 +57,17 @@ def test_cause_that_is_gone_is_resolved_and_may_come_again(database: Database) -
     assert kinds_of_events(database) == ["alert_raised", "alert_resolved", "alert_raised"]
 
 
+def test_cause_that_is_looked_for_in_turns_stays_open(database: Database) -> None:
+    """A sixteenth of the spool is looked at each minute: not there means not seen."""
+    in_turns = {(DISK.kind.value, DISK.subject): 1000.0}
+    settle_alerts(database, [DISK], NOW)
+    for minute in range(1, 17):
+        assert settle_alerts(database, [], after(60 * minute), in_turns=in_turns).resolved == ()
+    (resolved,) = settle_alerts(database, [], after(60 * 17), in_turns=in_turns).resolved
+    assert resolved.subject == DISK.subject
+    assert kinds_of_events(database) == ["alert_raised", "alert_resolved"]
+
+
 def test_watcher_leaves_alone_what_it_did_not_look_at(database: Database) -> None:
     """Who looks at the disk says nothing about the books."""
     settle_alerts(database, [DISK], NOW)
