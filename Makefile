@@ -28,7 +28,8 @@ $(VENV)/.runtime: pyproject.toml | $(BIN)/python
 
 $(VENV)/.full: pyproject.toml | $(BIN)/python
 	@echo "Installing the full environment (tests, training) into $(VENV) ..."
-	@$(PIP) --editable '.[cpu,dev,train]'
+	@# Compiling takes half the time, and most of torch is never imported: what is compiles itself.
+	@$(PIP) --no-compile --editable '.[cpu,dev,train]'
 	@touch $@ $(VENV)/.runtime
 
 venv: $(VENV)/.full ## make the full development environment
