@@ -88,8 +88,12 @@ def _store(folder: Path, result: ResultObject, on_stored: Callable[[], None]) ->
 
 def _write_durably(path: Path, content: bytes) -> None:
     part = path.with_suffix(f".{os.getpid()}.part")
-    with part.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)  # a full disk is not to hold what nobody will use
+        raise
