@@ -37,6 +37,23 @@ class ChaosStudy:
     files: tuple[Path, ...]
 
 
+class Sending(threading.Thread):
+    """A thread that sends; who waits for its end hears if it could not."""
+
+    is_done = False
+
+    def run(self) -> None:
+        """Send, and note that it came to its end."""
+        super().run()
+        self.is_done = True
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the end; a modality that stumbled is no node that lost something."""
+        super().join(timeout)
+        if not self.is_alive() and not self.is_done:
+            raise AssertionError("a modality could not send; its error is above")
+
+
 @dataclass
 class Modality:
     """Sends studies to one node and keeps the books of what was acknowledged.
@@ -60,11 +77,9 @@ class Modality:
             if waiting:
                 self.stop.wait(PAUSE_S)
 
-    def send_in_background(
-        self, study: ChaosStudy, files: Sequence[Path] | None = None
-    ) -> threading.Thread:
+    def send_in_background(self, study: ChaosStudy, files: Sequence[Path] | None = None) -> Sending:
         """Send in a thread of its own."""
-        thread = threading.Thread(target=self.send, args=(study, files), daemon=True)
+        thread = Sending(target=self.send, args=(study, files), daemon=True)
         thread.start()
         return thread
 

@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pydicom
 import pytest
 
 from models.phantom import Pattern, PhantomSpec, make_phantom
 from models.registry import SHIPPED_MODELS
 from screener.demo.series_writer import write_series
+from screener.demo.studies import read_studies
 from screener.demo.synthetic_identity import SyntheticIdentity
 from tests.chaos.archive import Archive
 from tests.chaos.books import check_books, wait_until_settled
@@ -91,10 +91,11 @@ def write_studies(
         identity = SyntheticIdentity(name=f"chaos-{number}", study_at=datetime.now(UTC))
         files = write_series(make_phantom(spec), folder / str(number), identity)
         studies.append(ChaosStudy(identity.study_instance_uid, tuple(files)))
-    for one in real:
-        files = sorted(path for path in one.rglob("*") if path.is_file() and _is_dicom(path))
-        uid = str(pydicom.dcmread(files[0], stop_before_pixels=True).StudyInstanceUID)
-        studies.append(ChaosStudy(uid, tuple(files)))
+    for number, one in enumerate(real):
+        # As the demo would: published files lack what a C-STORE must name.
+        for found in read_studies(one, folder / f"real-{number}"):
+            files = tuple(instance.path for instance in found.study.instances)
+            studies.append(ChaosStudy(found.study.study_instance_uid, files))
     return tuple(studies)
 
 
@@ -214,11 +215,6 @@ def _compile_clock(library: Path) -> None:
     source = Path(__file__).with_name("clock.c")
     command = ["cc", "-shared", "-fPIC", "-O2", "-o", str(library), str(source)]
     subprocess.run(command, check=True)
-
-
-def _is_dicom(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
 
 
 @contextmanager
