@@ -105,11 +105,11 @@ def verify_chain(database: Database, key: bytes, checkpoint_path: Path) -> Chain
     """
     walk = _Walk(key)
     with database.session() as session:
-        rows = session.execute(_SEALED.execution_options(yield_per=ROWS_AT_ONCE))
-        checking = _Checking(key, walk, rows)
-        for line in read_checkpoints(checkpoint_path):
-            checking.check(line)
-        walk.follow(rows)
+        with session.execute(_SEALED.execution_options(yield_per=ROWS_AT_ONCE)) as rows:
+            checking = _Checking(key, walk, rows)
+            for line in read_checkpoints(checkpoint_path):
+                checking.check(line)
+            walk.follow(rows)
         found = [*walk.findings, *_check_unsealed(session), *checking.conclude(session)]
         counts = _count_trail(session)
         pointer = session.get(Checkpoint, 1)
