@@ -2,6 +2,7 @@
 
 Every receiver starts with an empty folder on the same disk before each turn. Orthanc syncs what it
 stores, as we do; storescp syncs nothing and is the measure of what the wire and the disk allow.
+Seconds move with what else the machine does; processor time of the receiver is the steadier figure.
 DCMTK waits for the peer's acknowledgements unless TCP_NODELAY is set on both ends.
 """
 
@@ -41,6 +42,7 @@ class Turn:
     """One turn of one receiver."""
 
     seconds: float
+    cpu_s: float  #: processor time of the receiver alone
     peak_bytes: int
 
 
@@ -127,11 +129,13 @@ def take_turn(name: str, files: Sequence[Path], n_associations: int, folder: Pat
     folder.mkdir()
     try:
         with RECEIVERS[name](folder) as (port, pid):
+            before_s = _cpu_s(pid)
             seconds = send(files, n_associations, port)
+            cpu_s = _cpu_s(pid) - before_s
             peak_bytes = _peak_bytes(pid)
     finally:
         shutil.rmtree(folder)
-    return Turn(seconds, peak_bytes)
+    return Turn(seconds, cpu_s, peak_bytes)
 
 
 def send(files: Sequence[Path], n_associations: int, port: int) -> float:
@@ -209,7 +213,14 @@ def write_series(folder: Path) -> list[Path]:
 def _table(turns: Mapping[str, Sequence[Turn]], n_associations: int) -> Table:
     title = f"Receiving {N_INSTANCES} CT, {n_associations} association(s), medians of {N_TURNS}"
     table = Table(title=title, title_justify="left")
-    for column in ("receiver", "seconds (range)", "instances/s", "ours against it", "peak memory"):
+    for column in (
+        "receiver",
+        "seconds (range)",
+        "instances/s",
+        "ours against it",
+        "processor ms each",
+        "peak memory",
+    ):
         table.add_column(column)
     medians = {name: statistics.median(t.seconds for t in of) for name, of in turns.items()}
     for name, of in turns.items():
@@ -219,9 +230,19 @@ def _table(turns: Mapping[str, Sequence[Turn]], n_associations: int) -> Table:
             f"{medians[name]:.2f} ({seconds[0]:.2f} to {seconds[-1]:.2f})",
             f"{N_INSTANCES / medians[name]:.0f}",
             f"{medians[name] / medians['ours']:.2f}",
+            f"{statistics.median(turn.cpu_s for turn in of) / N_INSTANCES * 1e3:.2f}",
             f"{max(turn.peak_bytes for turn in of) / 1e6:.0f} MB",
         )
     return table
+
+
+def _cpu_s(pid: int) -> float:
+    """Give the processor time of a process and its children, also those that ended, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    # proc(5): utime, stime, cutime and cstime are fields 14 to 17.
+    seconds = sum(int(ticks) for ticks in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    return seconds + sum(_cpu_s(int(child)) for child in children)
 
 
 def _peak_bytes(pid: int) -> int:

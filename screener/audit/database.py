@@ -136,8 +136,8 @@ class Database:
     def _held(self) -> Iterator[PoolProxiedConnection]:
         """Give the one connection to SQLite that stays open for writing rows, to one at a time.
 
-        SQLite lets one write at a time anyway; a way through the pool costs a tenth of what an
-        instance costs the listener.
+        SQLite lets one write at a time anyway; a way through the pool takes a fifteenth of the
+        interpreter's time that an instance costs the listener.
         """
         with self._turn:
             connection = self._connection or self._engine.raw_connection()

@@ -131,6 +131,30 @@ def test_naive_time_is_refused(database: Database) -> None:
         insert_if_absent(session, Model, {**MODEL, "first_used_at": naive})
 
 
+def test_cursor_is_there_again_after_an_error_and_after_dispose(database: Database) -> None:
+    """What failed is rolled back and holds no lock; a connection that was closed is opened anew."""
+    grow = "UPDATE trail_counts SET n_written = n_written + 1"
+
+    def n_written() -> int:
+        with database.begin() as session:  # a writer: it would wait for a lock that is left
+            return int(session.execute(text("SELECT n_written FROM trail_counts")).scalar_one())
+
+    def execute(*statements: str) -> None:
+        with database.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+    before = n_written()
+    with pytest.raises(DatabaseUnavailable):
+        execute(grow, "nonsense")
+    assert n_written() == before
+    execute(grow)
+    assert n_written() == before + 1
+    database.dispose()
+    execute(grow)
+    assert n_written() == before + 2
+
+
 def test_locked_database_is_unavailable(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
