@@ -4,8 +4,8 @@ The encoded data set is kept as it came; only preamble and file meta are ours. A
 the digest of its data set, never by a value that a sender chose. Two folders on one file system:
 ``incoming/`` for what is being written, ``store/ab/`` for what is kept.
 
-A sender waits for each of these steps, hundreds of times for a study: paths are text and files are
-descriptors here, which costs a fifth of `pathlib` and file objects.
+A sender waits for each of these steps, hundreds of times for a study: files are descriptors here,
+and no path is taken apart again.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ class Spool:
             folder = self._shards[int(digest[:2], 16)]
             path = folder / f"{digest}{KEPT_SUFFIX}"
             self._make_shard(folder)
-            os.rename(pending.part_path, path)  # noqa: PTH104 - text is enough, see above
+            os.rename(pending.part_path, path)  # noqa: PTH104 - see above
             sync_folder(folder)
         except OSError as error:
             self.discard(pending)
