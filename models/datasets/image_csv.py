@@ -46,6 +46,8 @@ def read_image_csv(
     DatasetInvalid
         A file is missing or named twice, a cell is wrong, or a label is not among ``classes``.
     """
+    if not folder.is_dir():
+        raise DatasetInvalid(f"{folder} is no folder; check the path of the pictures")
     table_path = folder / LABELS_FILE if labels is None else labels
     rows = read_table(table_path, ("file", "label"))
     order = tuple(classes or class_order([row["label"] for row in rows if row["label"]]))

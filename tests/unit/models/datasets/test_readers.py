@@ -12,6 +12,7 @@ import pytest
 
 from models.datasets import LAYOUTS, PatientSource, Unit, read_dataset
 from models.datasets.dicom_files import read_hu
+from models.datasets.image_csv import read_image_csv
 from models.errors import DatasetInvalid
 from tests import dataset_factories as factories
 from tests.ct_factories import read_hu_as_the_node_does
@@ -220,6 +221,13 @@ def test_image_csv_with_a_wrong_cell_is_refused(table: str, match: str, tmp_path
     (tmp_path / "labels.csv").write_text(table, "utf-8")
     with pytest.raises(DatasetInvalid, match=match):
         read_dataset("image-csv", tmp_path)
+
+
+def test_image_csv_without_its_folder_is_refused(tmp_path: Path) -> None:
+    """A wrong path of the pictures is named as such, not as the first picture that is missing."""
+    (tmp_path / "labels.csv").write_text("file,label\na.png,1\n", "utf-8")
+    with pytest.raises(DatasetInvalid, match="absent is no folder"):
+        read_image_csv(tmp_path / "absent", labels=tmp_path / "labels.csv")
 
 
 def real(folder: str) -> Path:
