@@ -28,7 +28,7 @@ from screener.errors import (
     WrongUse,
 )
 from screener.settings import Settings
-from tests.integration.conftest import OrthancServer, StartListening
+from tests.integration.conftest import PATIENCE_S, OrthancServer, StartListening
 from tests.integration.receivers import (
     REPORT,
     STUDY_ROOT_FIND,
@@ -209,4 +209,4 @@ def test_node_that_breaks_off_is_unavailable(tmp_path: Path) -> None:
         site = site_for(tmp_path, port, "get")
         with pytest.raises(DestinationUnavailable, match=r"broke off .* lets 'SCREENER' retrieve"):
             reprocess_study(site.settings, STUDY_UID)
-    assert aborted.is_set()
+    assert aborted.wait(PATIENCE_S)  # set by the node's own thread, after the abort
