@@ -27,6 +27,9 @@ _NO_DATA_SET = 0x0101
 #: Unrecognised operation (PS3.7 C.5.18).
 UNRECOGNISED_OPERATION = 0x0211
 
+#: PS3.5 9.1.
+_LONGEST_UID = 64
+
 _GROUP_LENGTH = 0x0000
 _AFFECTED_SOP_CLASS = 0x0002
 _REQUESTED_SOP_CLASS = 0x0003
@@ -97,7 +100,7 @@ def decode_command(content: bytes) -> Command:
 def encode_answer(command: Command, answer: Answer) -> bytes:
     """Write the command set of the answer to `command`."""
     elements = [
-        (_AFFECTED_SOP_CLASS, _text(command.sop_class_uid, b"\x00")),
+        (_AFFECTED_SOP_CLASS, _echo(command.sop_class_uid)),
         (_COMMAND_FIELD, struct.pack("<H", command.field | _IS_ANSWER)),
         (_MESSAGE_ID_ANSWERED, struct.pack("<H", command.message_id)),
         (_DATA_SET_TYPE, struct.pack("<H", _NO_DATA_SET)),
@@ -106,7 +109,7 @@ def encode_answer(command: Command, answer: Answer) -> bytes:
     if answer.comment:
         elements.append((_ERROR_COMMENT, _text(answer.comment, b" ")))
     if answer.names_instance and command.sop_instance_uid:
-        elements.append((_AFFECTED_SOP_INSTANCE, _text(command.sop_instance_uid, b"\x00")))
+        elements.append((_AFFECTED_SOP_INSTANCE, _echo(command.sop_instance_uid)))
     if command.event_type is not None:
         elements.append((_EVENT_TYPE, struct.pack("<H", command.event_type)))
     if command.action_type is not None:
@@ -136,6 +139,11 @@ def _number(values: Mapping[int, bytes], tag: int) -> int | None:
 def _uid(values: Mapping[int, bytes], tag: int) -> str:
     # Trailing bytes are padding (PS3.5 9.1); anything before them is judged with the value.
     return values.get(tag, b"").decode("latin-1").rstrip("\x00 ")
+
+
+def _echo(uid: str) -> bytes:
+    """Give a UID back; what is too long for one was refused, and no peer makes us send it."""
+    return _text(uid[:_LONGEST_UID], b"\x00")
 
 
 def _text(value: str, pad: bytes) -> bytes:

@@ -126,7 +126,7 @@ def decode_request(body: memoryview) -> AssociationRequest:
     Raises
     ------
     ProtocolViolation
-        An item reaches beyond its end, or a context stands twice.
+        An item reaches beyond its end, or a context stands twice or has an even number.
     """
     if len(body) < _FIXED.size:
         raise _invalid("the association request is too short")
@@ -141,6 +141,8 @@ def decode_request(body: memoryview) -> AssociationRequest:
             context = _context(content)
             if context.context_id in contexts:
                 raise _invalid("a presentation context stands twice")
+            if context.context_id % 2 == 0:  # PS3.8 9.3.2.2: odd, 1 to 255
+                raise _invalid("a presentation context has an even number")
             contexts[context.context_id] = context
         elif item_type == _USER_INFORMATION_ITEM:
             user = _user_information(content)

@@ -168,6 +168,30 @@ def test_input_05_pdu_where_it_has_no_place(patient: RunningListener, first: str
     assert_serves(patient)
 
 
+@pytest.mark.parametrize("number", [0, 2, 254])
+def test_presentation_context_of_an_even_number_is_aborted(
+    node: RunningListener, number: int
+) -> None:
+    """PS3.8 9.3.2.2 allows odd ones alone."""
+    with RawPeer(node) as peer:
+        peer.send(request_pdu([context(number)]))
+        assert peer.is_aborted()
+    assert_serves(node)
+
+
+def test_answer_gives_no_more_than_a_uid_back(node: RunningListener) -> None:
+    """A SOP class of 60 kB does not come back."""
+    with RawPeer(node) as peer:
+        peer.associate()
+        long = element(0x0002, b"1." + b"2" * 60_000)
+        peer.send(data_pdu(1, 3, command(C_ECHO, long)))
+        answer = peer.receive()
+        assert answer is not None
+        assert answer[0] == 4
+        assert len(answer[1]) < 300
+    assert_serves(node)
+
+
 @pytest.mark.parametrize(
     "content",
     [pdu(0x09, b"x"), pdu(0x00, b""), b"GET / HTTP/1.1\r\n\r\n", os.urandom(1024 * 1024)],
