@@ -40,6 +40,7 @@ class AccountingRule(StrEnum):
     COUNT_IS_POSSIBLE = "attempts are counted from 0 and forgiven ones are among them"
     STATE_WAS_TOLD = "the trail tells of the state that a run or delivery has come to"
     INSTANCE_HAS_GENERATION = "an instance belongs to a generation of its study"
+    STUDY_HAS_INSTANCES = "a study that is still received has instances"
     SERIES_IS_WHOLE = "a series has as many instances as were counted when they came"
     COMPLETION_HAS_REASON = "a completed generation says when and why"
     GENERATION_HAS_RUN = "every completed generation has a run"
@@ -78,6 +79,11 @@ def broken_rows(
         AccountingRule.COUNT_IS_POSSIBLE: _impossible_counts(),
         AccountingRule.STATE_WAS_TOLD: _untold_states(shards),
         AccountingRule.INSTANCE_HAS_GENERATION: _lost_instances(),
+        # It would wait for ever: quiet time is counted from the last instance that came.
+        AccountingRule.STUDY_HAS_INSTANCES: select(Study.study_instance_uid).where(
+            Study.state == StudyState.RECEIVING,
+            ~exists().where(Instance.study_instance_uid == Study.study_instance_uid),
+        ),
         AccountingRule.SERIES_IS_WHOLE: _thinned_series(),
         AccountingRule.COMPLETION_HAS_REASON: select(Study.study_instance_uid).where(
             _is_not(Study.state, [StudyState.RECEIVING]),

@@ -85,6 +85,10 @@ DAMAGES = [
     ("UPDATE instances SET generation = 0", AccountingRule.INSTANCE_HAS_GENERATION),
     ("UPDATE instances SET generation = 3", AccountingRule.INSTANCE_HAS_GENERATION),
     ("DELETE FROM studies", AccountingRule.INSTANCE_HAS_GENERATION),
+    (
+        "UPDATE studies SET state = 'receiving'; DELETE FROM instances",
+        AccountingRule.STUDY_HAS_INSTANCES,
+    ),
     ("DELETE FROM instances WHERE instance_id = 1", AccountingRule.SERIES_IS_WHOLE),
     ("DELETE FROM instances WHERE instance_id = 1", AccountingRule.RUN_HAS_INPUTS),
     ("UPDATE instances SET generation = 2 WHERE instance_id = 1", AccountingRule.RUN_HAS_INPUTS),
@@ -126,7 +130,8 @@ def test_damage_is_noticed(busy: Database, damage: str, rule: AccountingRule) ->
     with busy.engine.connect() as connection:
         connection.exec_driver_sql("COMMIT")
         connection.exec_driver_sql(FOREIGN_KEYS_OFF)
-        connection.exec_driver_sql(damage)
+        for statement in damage.split(";"):
+            connection.exec_driver_sql(statement)
     books = accounting(busy, after(841))
     broken = {one.rule: one for one in books.violations}
     assert rule in broken
@@ -213,7 +218,9 @@ def test_file_without_row_is_noticed(database: Database, store: Path) -> None:
     with database.begin() as session:
         session.execute(text("DELETE FROM instances"))
         session.execute(text("UPDATE series SET n_instances = 0"))
-    assert broken_files(database, store) == {"FILE_HAS_ROW": (path.name,)}
+    broken = broken_files(database, store)
+    assert broken.pop("STUDY_HAS_INSTANCES")
+    assert broken == {"FILE_HAS_ROW": (path.name,)}
 
 
 def test_file_that_came_just_now_may_still_get_its_row(database: Database, store: Path) -> None:
