@@ -238,11 +238,18 @@ def _table(turns: Mapping[str, Sequence[Turn]], n_associations: int) -> Table:
 
 def _cpu_s(pid: int) -> float:
     """Give the processor time of a process and its children, also those that ended, in seconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    # proc(5): utime, stime, cutime and cstime are fields 14 to 17.
-    seconds = sum(int(ticks) for ticks in fields[11:15]) / os.sysconf("SC_CLK_TCK")
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-    return seconds + sum(_cpu_s(int(child)) for child in children)
+    seconds = 0.0
+    for child in children:
+        with suppress(FileNotFoundError, ProcessLookupError):  # ended: its parent counts it
+            seconds += _own_cpu_s(int(child))
+    return seconds + _own_cpu_s(pid)
+
+
+def _own_cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    # proc(5): utime, stime, and of children that were waited for, are fields 14 to 17.
+    return sum(int(ticks) for ticks in fields[11:15]) / os.sysconf("SC_CLK_TCK")
 
 
 def _peak_bytes(pid: int) -> int:
