@@ -118,6 +118,7 @@ class SendAndScreen:
         """Complete the only study, work on its run, and lay out what was stored."""
         site = open_site(self._settings)
         (study,) = list_studies(site.database)
+        assert len(load_study(site.database, study.study_instance_uid).instances) > 0
         run_id = complete_study(
             site.database,
             study.study_instance_uid,
@@ -130,7 +131,6 @@ class SendAndScreen:
         run = run_status(site.database, run_id)
         assert run is not None
         shutil.copytree(self._settings.results_path / run_id, self._folder / "results")
-        assert len(load_study(site.database, study.study_instance_uid).instances) > 0
         story = str(why(site.database, study.study_instance_uid))
         return Journey(run, story, self._folder)
 
