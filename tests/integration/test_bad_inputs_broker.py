@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 import redis
-from sqlalchemy import func, select
 
-from screener.audit.events import EventKind, append_event
-from screener.audit.tables import Event
-from screener.daemon.site import Site, open_site, utc_now
+from screener.daemon.site import Site, open_site
 from screener.enqueue import QUEUE_SWEEP, SCREEN_RUN, SEAL, make_celery_app
 from screener.settings import Settings
 from tests.integration.processes import running, wait_until
+from tests.integration.sealing import wait_for_seal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,20 +73,6 @@ def site(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterator[S
         yield one
 
 
-def works(site: Site) -> bool:
-    """Say whether a task of ours gets through: what was written is sealed."""
-    with site.database.begin() as session:
-        append_event(session, EventKind.NODE_STARTED, utc_now(), payload={"process": "test"})
-
-    def is_sealed() -> bool:
-        with site.database.session() as session:
-            unsealed = select(func.count()).select_from(Event).where(Event.sequence.is_(None))
-            return session.scalar(unsealed) == 0
-
-    wait_until(is_sealed, "the worker seals what was written", 270)
-    return True
-
-
 def test_input_57_hostile_messages_are_refused_and_not_shown(site: Site, redis_url: str) -> None:
     """Pickle, YAML, unknown tasks, wrong arguments, 100 MB: the worker goes on, its log is mute."""
     hostile = [
@@ -110,7 +94,7 @@ def test_input_57_hostile_messages_are_refused_and_not_shown(site: Site, redis_u
         for one in hostile:
             client.lpush(QUEUE_SWEEP, one)
         make_celery_app(site.settings).send_task(SEAL, queue=QUEUE_SWEEP, expires=600)
-        assert works(site)
+        wait_for_seal(site)
         assert not client.llen(QUEUE_SWEEP)
     log = (site.settings.data_path.parent / "worker.log").read_text(errors="replace")
     assert CANARY not in log
@@ -123,5 +107,5 @@ def test_input_58_forged_doorbells_hold_up_nothing(site: Site, redis_url: str) -
         for _ in range(N_FORGED):
             client.lpush(QUEUE_SWEEP, message(f"{SEAL}s", [str(uuid.uuid4())]))
         make_celery_app(site.settings).send_task(SEAL, queue=QUEUE_SWEEP, expires=600)
-        assert works(site)
+        wait_for_seal(site)
         wait_until(lambda: client.llen(QUEUE_SWEEP) == 0, "every message was taken", 60)

@@ -12,19 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import func, select
 
 from screener.audit.alerts import AlertKind, list_alerts
-from screener.audit.events import EventKind, append_event
-from screener.audit.tables import Event
-from screener.daemon.site import Site, open_site, utc_now
+from screener.daemon.site import Site, open_site
 from screener.settings import Settings
 from tests.integration.processes import free_port, running, wait_until
+from tests.integration.sealing import wait_for_seal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 FULL = Path("/dev/full")
 CELERY = (sys.executable, "-m", "celery", "-A", "workers.app")
@@ -50,19 +48,6 @@ def environment(site: Site, *, broker_url: str = "") -> dict[str, str]:
     }
 
 
-def is_event_sealed(site: Site) -> None:
-    """Wait until an event that is written now carries its seal: somebody rang, somebody worked."""
-    with site.database.begin() as session:
-        append_event(session, EventKind.NODE_STARTED, utc_now(), payload={"process": "test"})
-
-    def is_sealed() -> bool:
-        with site.database.session() as session:
-            unsealed = select(func.count()).select_from(Event).where(Event.sequence.is_(None))
-            return session.scalar(unsealed) == 0
-
-    wait_until(is_sealed, "what was written is sealed", 120)
-
-
 def is_log_alert_open(site: Site) -> bool:
     return any(
         one.kind == AlertKind.LOG_LOST for one in list_alerts(site.database, is_open_only=True)
@@ -77,7 +62,7 @@ def test_celery_works_with_its_log_on_a_full_disk(site: Site, redis_url: str) ->
         running((*CELERY, "worker", *arguments), FULL, variables) as worker,
         running((*CELERY, "beat", "--pidfile="), FULL, variables) as beat,
     ):
-        is_event_sealed(site)
+        wait_for_seal(site)
         wait_until(lambda: is_log_alert_open(site), "the lost log is an alert", 120)
         assert worker.poll() is None
         assert beat.poll() is None
@@ -86,7 +71,7 @@ def test_celery_works_with_its_log_on_a_full_disk(site: Site, redis_url: str) ->
 def test_scheduler_works_with_its_log_on_a_full_disk(site: Site) -> None:
     """A process of ours lives and works; the others begin as this one does."""
     with running((*SCREENER, "schedule"), FULL, environment(site)) as scheduler:
-        is_event_sealed(site)
+        wait_for_seal(site)
         wait_until(lambda: is_log_alert_open(site), "the lost log is an alert", 120)
         assert scheduler.poll() is None
 
