@@ -21,6 +21,8 @@ from models.training.graphs import class_logits
 
 #: A pull towards no offset, as if that many logits squared had been paid for it.
 _SHRINKAGE = 0.5
+#: Least and largest logarithm of the temperature that is tried.
+_LOG_TEMPERATURES = (-10.0, 10.0)
 
 
 class Offset(nn.Module):
@@ -60,7 +62,10 @@ def fit_offsets(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple
         of_offsets = excess.sum(axis=0) / temperature + 2.0 * _SHRINKAGE * free[1:]
         return entropy, np.array([-(excess * scaled).sum(), *of_offsets])
 
-    found = minimize(cost, np.zeros(1 + n_classes), jac=True, method="L-BFGS-B").x[1:]
+    # Data that are told apart without an error want a temperature of zero.
+    bounds = [_LOG_TEMPERATURES, *[(None, None)] * n_classes]
+    start = np.zeros(1 + n_classes)
+    found = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds).x[1:]
     return tuple(float(one) for one in found - found.mean())
 
 
