@@ -8,6 +8,7 @@ kept out of their text.
 
 from __future__ import annotations
 
+import re
 import threading
 from contextlib import closing, contextmanager
 from functools import partial
@@ -53,6 +54,8 @@ _VANISHED_SERVER = {
 #: PostgreSQL advisory lock held while migrating, so that two starting processes queue.
 MIGRATION_LOCK = 0x5C2EE4E2
 
+#: What SQLite and PostgreSQL say of a migration whose tables are others than it was written for.
+_OTHER_SCHEMA = re.compile(r"duplicate column|already exists|no such (table|column)|does not exist")
 #: Bytes that are no UTF-8 must not make a table unreadable; the chain sees that they were changed.
 _READABLE_TEXT = partial(str, encoding="utf-8", errors="replace")
 _BEGIN_OPTION = "screener_begin"
@@ -199,7 +202,7 @@ class Database:
         DatabaseUnavailable
             The database cannot be reached.
         ConfigError
-            The schema was made by a newer version of the screener.
+            The schema was made by a newer version of the screener, or is not what it says it is.
         """
         with _translated(), self._writing_engine.begin() as connection:
             if self.dialect == "postgresql":
@@ -207,7 +210,8 @@ class Database:
                     text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK}
                 )
             self._refuse_newer(connection)
-            command.upgrade(_alembic_config(connection), "head")
+            with _refusing_another_schema(connection):
+                command.upgrade(_alembic_config(connection), "head")
 
     def is_current(self) -> bool:
         """Say whether the schema is the newest this version knows."""
@@ -248,6 +252,21 @@ class Database:
                 f"database.url: the schema is at revision {', '.join(sorted(unknown))}, which this "
                 "version does not know; install the newer screener again or restore a backup"
             )
+
+
+@contextmanager
+def _refusing_another_schema(connection: Connection) -> Iterator[None]:
+    """Name a schema that is not what its own revision says: somebody changed one of the two."""
+    revision = ", ".join(MigrationContext.configure(connection).get_current_heads()) or "none"
+    try:
+        yield
+    except (sqlalchemy_errors.OperationalError, sqlalchemy_errors.ProgrammingError) as error:
+        if not _OTHER_SCHEMA.search(str(error.orig)):
+            raise
+        raise ConfigError(
+            f"database.url: the schema says that it is at revision {revision} and is not "
+            f"({_one_line(error)}); restore a backup, or the revision that somebody changed"
+        ) from error
 
 
 def _count_events(session: Session) -> None:

@@ -66,6 +66,15 @@ def test_upgrade_refuses_a_newer_schema(database: Database) -> None:
         database.upgrade()
 
 
+def test_upgrade_names_a_schema_whose_revision_was_changed(database: Database) -> None:
+    """A revision set back by hand: the tables are newer than it says, and stay as they are."""
+    with database.begin() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '0002'"))
+    with pytest.raises(ConfigError, match=r"revision 0002 and is not .*restore a backup"):
+        database.upgrade()
+    assert database.revision() == "0002"
+
+
 @pytest.mark.parametrize(
     ("url", "mend"),
     [
