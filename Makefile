@@ -7,6 +7,9 @@ PIP    := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-p
 SCREENER_TEST_DATA ?= $(abspath ../shared/data)
 export SCREENER_TEST_DATA
 
+# The tests start hundreds of processes: where a shell forbids it, each would compile our code anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test check lint types imports unit integration test-slow test-gpu fuzz bench chaos services conformance figures clean
 
@@ -28,8 +31,7 @@ $(VENV)/.runtime: pyproject.toml | $(BIN)/python
 
 $(VENV)/.full: pyproject.toml | $(BIN)/python
 	@echo "Installing the full environment (tests, training) into $(VENV) ..."
-	@# Compiling takes half the time, and most of torch is never imported: what is compiles itself.
-	@$(PIP) --no-compile --editable '.[cpu,dev,train]'
+	@$(PIP) --editable '.[cpu,dev,train]'
 	@touch $@ $(VENV)/.runtime
 
 venv: $(VENV)/.full ## make the full development environment
