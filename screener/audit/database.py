@@ -9,7 +9,9 @@ kept out of their text.
 from __future__ import annotations
 
 import re
+import sqlite3
 import threading
+import time
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 
 #: How long a writer waits for another on SQLite.
 BUSY_TIMEOUT_S = 10.0
+#: How long one that cannot wait within SQLite waits before it tries again.
+_LOOK_AGAIN_S = 0.05
 #: How long a connection to PostgreSQL may take.
 CONNECT_TIMEOUT_S = 5
 #: A PostgreSQL server whose machine vanished is given up after a minute, not after the two hours of
@@ -324,13 +328,27 @@ def _make_engine(url: URL) -> Engine:
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.text_factory = _READABLE_TEXT
     connection.isolation_level = None  # transactions are begun by `_begin_sqlite`
+    _write_ahead(connection)
     for pragma in (
-        "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",
         f"busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}",
     ):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _write_ahead(connection: Any) -> None:
+    """Use write-ahead logging; SQLite does not wait for a lock here, so this does."""
+    end_s = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > end_s:
+                raise
+            time.sleep(_LOOK_AGAIN_S)
+        else:
+            return
 
 
 def _begin_sqlite(connection: Connection) -> None:
