@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import CursorResult
 
-from screener.audit.database import Database
+    from screener.audit.database import Database
 
 #: Events read at once.
 EVENTS_AT_ONCE = 500

@@ -20,7 +20,6 @@ from screener.audit.vocabulary import UNKNOWN, WORDING, Direction, Outcome, Word
 if TYPE_CHECKING:
     from datetime import datetime
 
-
 #: Scheme of our own event names.
 SCHEME = "99SCREENER"
 #: PS3.16 CID 402, Audit Active Participant Role ID.

@@ -39,9 +39,11 @@ from screener.version import VERSION
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable
 
+    from screener.audit.results import StoredObject
     from screener.daemon.deadline import Steps
-    from screener.domain import RunIdentity
+    from screener.domain import RunIdentity, Screening, SpooledStudy
     from screener.errors import StepHung
     from screener.facts import Fact
     from screener.journey import Tools
@@ -148,20 +150,10 @@ def _screen(site: Site, tools: Tools, claim: ClaimedRun, steps: Steps) -> tuple[
         if isinstance(fact, LungsSegmented):
             reach(FailPoint.MID_RUN)
 
-    def set_aside(content_digest: str) -> None:
-        quarantine_content(site.database, content_digest, QuarantineReason.PIXELS_UNSAFE, utc_now())
-
     steps.begin("inputs", _step_limit_s(settings, n_slices))
     impossible: list[str] = []  # in quarantine with the report: a retry sees the same study
-    decoding = replace(tools.decoding, on_unsafe=set_aside, on_impossible=impossible.append)
-    watched = replace(tools, decoding=decoding)
-    screening = screen_study(study, run, watched, record)
-    reach(FailPoint.BEFORE_REPORT)
-    results = write_results(screening, study, report_options(settings))
-    stored = store_results(
-        settings.results_path, screening, results, lambda: reach(FailPoint.MID_RESULTS)
-    )
-    reach(FailPoint.AFTER_RESULTS)
+    screening = screen_study(study, run, _watched(site, tools, impossible.append), record)
+    stored = _store_report(site, study, screening)
     recipients = tuple(Recipient(entry.name, entry.kinds) for entry in settings.destinations)
     delivery_ids = finish_run(
         site.database,
@@ -180,6 +172,30 @@ def _screen(site: Site, tools: Tools, claim: ClaimedRun, steps: Steps) -> tuple[
     reach(FailPoint.AFTER_COMMIT)
     get_log().info("run_reported", run_id=claim.run_id, count=len(stored))
     return delivery_ids
+
+
+def _watched(site: Site, tools: Tools, on_impossible: Callable[[str], None]) -> Tools:
+    """Let what cannot be decoded safely go into quarantine at once, and hear of the impossible."""
+
+    def set_aside(content_digest: str) -> None:
+        quarantine_content(site.database, content_digest, QuarantineReason.PIXELS_UNSAFE, utc_now())
+
+    decoding = replace(tools.decoding, on_unsafe=set_aside, on_impossible=on_impossible)
+    return replace(tools, decoding=decoding)
+
+
+def _store_report(
+    site: Site, study: SpooledStudy, screening: Screening
+) -> tuple[StoredObject, ...]:
+    """Write the objects of a screening, and bring them to stable storage."""
+    reach = site.fail_points.reach
+    reach(FailPoint.BEFORE_REPORT)
+    results = write_results(screening, study, report_options(site.settings))
+    stored = store_results(
+        site.settings.results_path, screening, results, lambda: reach(FailPoint.MID_RESULTS)
+    )
+    reach(FailPoint.AFTER_RESULTS)
+    return stored
 
 
 def _step_limit_s(settings: Settings, n_slices: int) -> float:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 import uuid
+from abc import ABC, abstractmethod
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
-class _Server:
+class _Server(ABC):
     """A server with a folder, a port, and an end that can come at any moment."""
 
     def __init__(self, name: str) -> None:
@@ -54,9 +55,9 @@ class _Server:
         self._stack.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    @abstractmethod
     def start(self) -> None:
         """Start, and wait until it answers."""
-        raise NotImplementedError
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """End the whole server, by default without a word."""
