@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +13,8 @@ from models.phantom.grid import (
     FloatArray,
     Grid,
     SmoothNoise,
+    Window,
+    box_around,
     distance_mm,
     paint,
     paint_ellipse,
@@ -33,6 +35,11 @@ MARROW_HU = 210.0
 CARTILAGE_HU = 105.0
 CORD_HU = 30.0
 SIDES = (-1.0, 1.0)
+#: Pixels between those that tell where the patient lies, and room left around the patient.
+_COARSE_STEP = 8
+_ROOM_MM = 12.0
+#: Half the thickness of a rib, across the chest wall.
+_RIB_HALF_MM = 4.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,10 @@ class SliceTextures:
     tissue: FloatArray = field(repr=False)
     parenchyma: FloatArray = field(repr=False)
 
+    def within(self, window: Window) -> SliceTextures:
+        """Give both in a part of the slice."""
+        return SliceTextures(self.tissue[window], self.parenchyma[window])
+
 
 @dataclass(frozen=True, slots=True)
 class Plane:
@@ -70,6 +81,10 @@ class Plane:
         """Height in the chest, 0 at the lung bases, 1 at the apices."""
         return self.anatomy.level(self.z_mm)
 
+    def within(self, window: Window) -> Plane:
+        """Give a part of the plane."""
+        return replace(self, grid=self.grid.within(window), textures=self.textures.within(window))
+
 
 def draw_textures(
     rng: np.random.Generator, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]
@@ -78,6 +93,13 @@ def draw_textures(
     return Textures(
         smooth_noise(rng, shape, spacing_mm, 11.0), smooth_noise(rng, shape, spacing_mm, 7.0)
     )
+
+
+def body_window(plane: Plane) -> Window:
+    """Give the part of the image that shows the patient; around it is air."""
+    step, shape = _COARSE_STEP, plane.grid.shape
+    coarse = plane.within((slice(0, shape[0], step), slice(0, shape[1], step)))
+    return box_around(body_distance_mm(coarse), _ROOM_MM, step, shape)
 
 
 def body_distance_mm(plane: Plane) -> FloatArray:
@@ -194,8 +216,11 @@ def _paint_ribs(plane: Plane, plane_hu: FloatArray) -> None:
     """
     anatomy, grid = plane.anatomy, plane.grid
     cage = anatomy.rib_cage(plane.level)
-    across = np.abs(grid.x_mm - cage.x_mm) / cage.half_x_mm
-    down = (grid.y_mm - cage.y_mm) / cage.half_y_mm
+    outward_mm = distance_mm(cage.grown(6.5), grid.x_mm, grid.y_mm)
+    ring = np.nonzero(np.abs(outward_mm) < _RIB_HALF_MM * (1 + 0.2 * grid.pixel_mm))
+    outward_mm = outward_mm[ring]
+    across = np.abs(grid.x_mm[ring] - cage.x_mm) / cage.half_x_mm
+    down = (grid.y_mm[ring] - cage.y_mm) / cage.half_y_mm
     #: 0 at the spine, 1 at the sternum
     course = np.arctan2(across, down) / np.float32(math.pi)
     descent = np.sin(np.clip(course / 0.8, 0, 1) * np.float32(math.pi / 2)) ** 1.5
@@ -203,16 +228,17 @@ def _paint_ribs(plane: Plane, plane_hu: FloatArray) -> None:
     origin_mm = plane.z_mm + anatomy.rib_slope_mm * descent
     turns = origin_mm / anatomy.rib_spacing_mm + anatomy.rib_phase
     beside_mm = (turns - np.round(turns)) * anatomy.rib_spacing_mm
-    outward_mm = distance_mm(cage.grown(6.5), grid.x_mm, grid.y_mm)
-    inside_mm = 5 * (1 - np.sqrt((outward_mm / 4.6) ** 2 + (beside_mm / 6.6) ** 2))
+    inside_mm = 5 * (1 - np.sqrt((outward_mm / _RIB_HALF_MM) ** 2 + (beside_mm / 6.6) ** 2))
     is_rib = (origin_mm < anatomy.lung_height_mm * 1.0) & (course > 0.1) & (course < 0.95)  # noqa: PLR2004
     is_rib &= (origin_mm > -0.4 * anatomy.lung_height_mm) | (course < 0.4)  # noqa: PLR2004
     bone = np.where(is_rib, soft_inside(-inside_mm, grid.pixel_mm), 0)
     cartilage = np.clip((course - 0.78) / 0.02, 0, 1)
     cortex_hu = CORTEX_HU + cartilage * (CARTILAGE_HU - CORTEX_HU)
     marrow_hu = MARROW_HU + 60 + cartilage * (CARTILAGE_HU - MARROW_HU - 60)
-    paint(plane_hu, bone, cortex_hu)
-    paint(plane_hu, bone * soft_inside(1.7 - inside_mm, 1.2), marrow_hu)
+    ring_hu = plane_hu[ring]
+    paint(ring_hu, bone, cortex_hu)
+    paint(ring_hu, bone * soft_inside(1.7 - inside_mm, 1.2), marrow_hu)
+    plane_hu[ring] = ring_hu
 
 
 def _paint_sternum(plane: Plane, plane_hu: FloatArray) -> None:

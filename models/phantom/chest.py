@@ -18,14 +18,23 @@ from models.phantom.acquisition import (
     to_stored,
 )
 from models.phantom.anatomy import Anatomy, draw_anatomy
-from models.phantom.body import FAT_HU, Plane, Textures, draw_textures, paint_body_wall, paint_bones
-from models.phantom.grid import FloatArray, Grid, make_grid, paint
+from models.phantom.body import (
+    FAT_HU,
+    Plane,
+    Textures,
+    body_window,
+    draw_textures,
+    paint_body_wall,
+    paint_bones,
+)
+from models.phantom.grid import FloatArray, Grid, box_around, make_grid, paint
 from models.phantom.lesions import PlacedLesions, apply_lesions, draw_lesions
 from models.phantom.lungs import lung_occupancy, parenchyma_hu
 from models.phantom.pulmonary_trees import PulmonaryTrees, grow_pulmonary_trees, paint_trees
 from models.phantom.spec import LEFT_LUNG, RIGHT_LUNG, Pattern, Phantom, PhantomSpec
 from models.phantom.viscera import (
     Diaphragm,
+    Organ,
     great_vessels,
     heart_parts,
     hila,
@@ -148,29 +157,41 @@ def _paint_slice(scene: Scene, index: int) -> tuple[FloatArray, NDArray[np.uint8
     return slice_hu, np.where(lungs >= 0.5, side, 0).astype(np.uint8)  # noqa: PLR2004
 
 
-def _paint_plane(plane: Plane, diaphragm: Diaphragm) -> tuple[FloatArray, FloatArray]:
-    """Paint one plane from the outside to the inside; give it and the share of lung."""
-    anatomy, grid = plane.anatomy, plane.grid
-    plane_hu = air_plane(grid)
+def _paint_plane(whole: Plane, diaphragm: Diaphragm) -> tuple[FloatArray, FloatArray]:
+    """Paint one plane from the outside to the inside; give it and the share of lung.
+
+    Each part is painted where it can be seen: the body in its box, what it holds in the cavity's.
+    """
+    anatomy = whole.anatomy
+    whole_hu, lungs = air_plane(whole.grid), np.zeros(whole.grid.shape, np.float32)
+    body = body_window(whole)
+    plane, plane_hu = whole.within(body), whole_hu[body]
     cavity = paint_body_wall(plane, plane_hu)
-    paint_table(plane_hu, grid, anatomy)
+    paint_table(whole_hu, whole.grid, anatomy)
+    chest = box_around(1 - cavity, 1.0, 1, cavity.shape)
+    inner, above = plane.within(chest), diaphragm.within(body).within(chest)
     organs = [
         *hila(plane.level),
         oesophagus(anatomy, plane.level),
         *great_vessels(anatomy, plane.level),
         *heart_parts(anatomy, plane.z_mm),
     ]
-    texture = plane.textures.tissue
-    inside = np.asarray(FAT_HU + 8 * texture, np.float32)
-    paint_mediastinum(plane, inside, organs)
-    above = diaphragm.above(plane.z_mm, plane.thickness_mm, grid.pixel_mm)
-    if float(above.min()) < 1:
-        paint(inside, 1 - above, paint_abdomen(plane))
-    paint(plane_hu, cavity, inside)
+    paint(plane_hu[chest], cavity[chest], _paint_inside(inner, above, organs))
     paint_bones(plane, plane_hu)
-    lung = lung_occupancy(plane, diaphragm, organs)
-    paint(plane_hu, lung, parenchyma_hu(plane))
-    return plane_hu, lung
+    lung = lung_occupancy(inner, above, organs)
+    paint(plane_hu[chest], lung, parenchyma_hu(inner))
+    lungs[body][chest] = lung
+    return whole_hu, lungs
+
+
+def _paint_inside(plane: Plane, diaphragm: Diaphragm, organs: list[Organ]) -> FloatArray:
+    """Give what the cavity holds besides lung: mediastinum, and abdomen under the diaphragm."""
+    inside = np.asarray(FAT_HU + 8 * plane.textures.tissue, np.float32)
+    paint_mediastinum(plane, inside, organs)
+    above = diaphragm.above(plane.z_mm, plane.thickness_mm, plane.grid.pixel_mm)
+    if float(above.min(initial=1.0)) < 1:
+        paint(inside, 1 - above, paint_abdomen(plane))
+    return inside
 
 
 def _draw_lesions(

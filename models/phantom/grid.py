@@ -6,7 +6,7 @@ caudal to cranial; the origin of x and y is the middle of the chest cavity.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ class Grid:
     pixel_mm: float
     offset_mm: tuple[float, float]  #: of the patient origin from the image centre, x and y
     rotation_rad: float
+    centre: tuple[float, float]  #: row and column of the image centre, also of a part of it
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -32,14 +33,18 @@ class Grid:
         rows, columns = self.x_mm.shape
         return rows, columns
 
+    def within(self, window: Window) -> Grid:
+        """Give a part of the plane, as a view."""
+        centre = (self.centre[0] - window[0].start, self.centre[1] - window[1].start)
+        return replace(self, x_mm=self.x_mm[window], y_mm=self.y_mm[window], centre=centre)
+
     def pixel_of(self, x_mm: FloatArray, y_mm: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Give fractional row and column of patient points."""
         cosine, sine = np.cos(self.rotation_rad), np.sin(self.rotation_rad)
-        rows, columns = self.shape
         across = x_mm * cosine - y_mm * sine + self.offset_mm[0]
         down = x_mm * sine + y_mm * cosine + self.offset_mm[1]
-        row = down / self.pixel_mm + (rows - 1) / 2
-        column = across / self.pixel_mm + (columns - 1) / 2
+        row = down / self.pixel_mm + self.centre[0]
+        column = across / self.pixel_mm + self.centre[1]
         return np.asarray(row, np.float32), np.asarray(column, np.float32)
 
     def window(self, x_mm: float, y_mm: float, reach_mm: float) -> Window:
@@ -66,7 +71,8 @@ def make_grid(
     cosine, sine = np.float32(np.cos(rotation_rad)), np.float32(np.sin(rotation_rad))
     x_mm = across[None, :] * cosine + down[:, None] * sine
     y_mm = down[:, None] * cosine - across[None, :] * sine
-    return Grid(x_mm, y_mm, pixel_mm, offset_mm, rotation_rad)
+    centre = ((rows - 1) / 2, (columns - 1) / 2)
+    return Grid(x_mm, y_mm, pixel_mm, offset_mm, rotation_rad, centre)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,23 +105,64 @@ def distance_mm(ellipse: Ellipse, x_mm: FloatArray, y_mm: FloatArray) -> FloatAr
         cosine, sine = np.float32(np.cos(ellipse.angle_rad)), np.float32(np.sin(ellipse.angle_rad))
         across, down = across * cosine + down * sine, down * cosine - across * sine
     half_x, half_y = np.float32(ellipse.half_x_mm), np.float32(ellipse.half_y_mm)
-    across, down = across * across, down * down
-    radius = np.sqrt(across + down)
-    across, down = across / half_x**2, down / half_y**2
-    level = np.sqrt(across + down)
+    # In place: fresh arrays of a whole plane at each step would take most of the time of a phantom.
+    across *= across
+    down *= down
+    radius = across + down
+    np.sqrt(radius, out=radius)
+    across /= half_x**2
+    down /= half_y**2
+    level = across + down
+    np.sqrt(level, out=level)
     if ellipse.squareness:
-        # The fourth-power norm, by roots: powers would take most of the time of a phantom.
-        box = np.sqrt(np.sqrt(across * across + down * down))
-        level += np.float32(ellipse.squareness) * (box - level)
+        level += np.float32(ellipse.squareness) * (_box_norm(across, down) - level)
     # At the centre the ray has no direction: the shorter half axis is the distance.
-    shortest = np.float32(min(ellipse.half_x_mm, ellipse.half_y_mm))
-    ray = radius * (1 - 1 / np.maximum(level, np.float32(1e-3)))
-    return np.where(level > 1e-3, ray, -shortest).astype(np.float32)  # noqa: PLR2004
+    is_centre = level <= 1e-3  # noqa: PLR2004
+    np.maximum(level, np.float32(1e-3), out=level)
+    np.divide(1, level, out=level)
+    radius *= np.subtract(1, level, out=level)
+    radius[is_centre] = -np.float32(min(ellipse.half_x_mm, ellipse.half_y_mm))
+    return radius
+
+
+def _box_norm(across: FloatArray, down: FloatArray) -> FloatArray:
+    """Give the fourth-power norm from two squares, which it changes: roots are quicker."""
+    across *= across
+    down *= down
+    across += down
+    np.sqrt(across, out=across)
+    return np.asarray(np.sqrt(across, out=across))
+
+
+def box_around(distance: FloatArray, reach_mm: float, step: int, shape: tuple[int, int]) -> Window:
+    """Give the part of an image around a shape, from distances at every few pixels; may be empty.
+
+    Parameters
+    ----------
+    distance
+        Of every ``step``-th row and column, in mm.
+    reach_mm
+        How far around the outline the part extends.
+    shape
+        Rows and columns of the image.
+    """
+    near = distance < reach_mm
+    first, second = (
+        slice(max(0, (int(used[0]) - 1) * step), min(size, (int(used[-1]) + 1) * step + 1))
+        if len(used)
+        else slice(0, 0)
+        for used, size in zip(
+            (np.flatnonzero(near.any(axis=1)), np.flatnonzero(near.any(axis=0))), shape, strict=True
+        )
+    )
+    return first, second
 
 
 def soft_inside(distance: FloatArray, edge_mm: float) -> FloatArray:
     """Turn distances into 0 to 1 occupancy with an edge of the given width."""
-    return np.asarray(np.clip(np.float32(0.5) - distance / np.float32(edge_mm), 0, 1))
+    share = np.asarray(distance / np.float32(edge_mm))
+    np.subtract(np.float32(0.5), share, out=share)
+    return np.asarray(np.clip(share, 0, 1, out=share))
 
 
 def smooth_union(first: FloatArray, second: FloatArray, blend_mm: float) -> FloatArray:
@@ -134,7 +181,9 @@ def smoothstep(low: float, high: float, value: float) -> float:
 
 def paint(plane_hu: FloatArray, occupancy: FloatArray, value_hu: FloatArray | float) -> None:
     """Blend a value into a plane (or a view of one), in place."""
-    plane_hu += occupancy * (value_hu - plane_hu)
+    change = np.subtract(value_hu, plane_hu)
+    change *= occupancy
+    plane_hu += change
 
 
 def paint_ellipse(

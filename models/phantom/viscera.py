@@ -13,6 +13,7 @@ from models.phantom.grid import (
     Ellipse,
     FloatArray,
     Grid,
+    Window,
     distance_mm,
     paint,
     paint_ellipse,
@@ -42,6 +43,10 @@ class Diaphragm:
         """Give the share of each voxel that lies above the diaphragm."""
         width_mm = thickness_mm + self.slope * np.float32(pixel_mm)
         return np.clip(0.5 + (z_mm - self.height_mm) / width_mm, 0, 1)
+
+    def within(self, window: Window) -> Diaphragm:
+        """Give a part of the image plane."""
+        return Diaphragm(self.height_mm[window], self.slope[window])
 
 
 def make_diaphragm(anatomy: Anatomy, grid: Grid) -> Diaphragm:
