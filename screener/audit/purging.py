@@ -21,7 +21,7 @@ from screener.audit.tables import Delivery, Instance, ResultObjectRow, Run, Stud
 from screener.domain import DeliveryState, RunState, StudyState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from sqlalchemy import Select
@@ -121,6 +121,29 @@ def is_purged(database: Database, content_digest: str) -> bool:
         rows = select(Instance.purged_at).where(Instance.content_digest == content_digest)
         purged_at = session.scalars(rows).all()
         return bool(purged_at) and None not in purged_at
+
+
+def files_of_ended_runs(database: Database, run_ids: Sequence[str]) -> dict[str, frozenset[str]]:
+    """Give the names of the files that the rows of each of these runs name, purged or not.
+
+    A run that is unknown, or not at its end, is not in the answer: it may still write.
+
+    Raises
+    ------
+    DatabaseUnavailable
+        The database cannot be read.
+    """
+    ended = select(Run.run_id).where(
+        Run.run_id.in_(run_ids), Run.state.in_((*_ENDED, RunState.FAILED))
+    )
+    named = select(ResultObjectRow.run_id, ResultObjectRow.path).where(
+        ResultObjectRow.run_id.in_(ended)
+    )
+    with database.session() as session:
+        found: dict[str, set[str]] = {run_id: set() for run_id in session.scalars(ended)}
+        for run_id, path in session.execute(named):
+            found.setdefault(run_id, set()).add(Path(path).name)
+    return {run_id: frozenset(names) for run_id, names in found.items()}
 
 
 def _condition(rule: PurgeRule, rules: RetentionRules, now: datetime) -> ColumnElement[bool] | None:

@@ -19,7 +19,8 @@ from screener.audit.purging import (
     plan_purge,
     purge_item,
 )
-from screener.daemon.result_store import OVERLAY_FILE
+from screener.daemon.leftovers import remove_leftovers
+from screener.daemon.result_store import OVERLAY_FILE, PART_SUFFIX
 from screener.daemon.site import Site, open_site, utc_now
 from screener.logs import get_log
 from screener.receive.spool import KEPT_SUFFIX
@@ -72,6 +73,7 @@ def purge_by_rule(site: Site) -> PurgeReport:
 
 def _purge(site: Site, track: Callable[..., Iterable[PurgeItem]]) -> PurgeReport:
     _finish_earlier(site)
+    remove_leftovers(site)
     planned = plan_purge(site.database, _rules(site.settings), utc_now())
     items = tuple(
         done
@@ -133,7 +135,7 @@ def _delete_aside(path: Path) -> int:
 def _delete_result(path: Path) -> int:
     n_bytes = _unlink(path)
     rest = list(path.parent.iterdir()) if path.parent.is_dir() else []
-    if all(one.name == OVERLAY_FILE for one in rest):
+    if all(one.name == OVERLAY_FILE or one.suffix == PART_SUFFIX for one in rest):
         n_bytes += sum(_unlink(one) for one in rest)
         path.parent.rmdir()
     return n_bytes

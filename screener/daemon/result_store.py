@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: The picture for people beside the objects of a run.
 OVERLAY_FILE = "overlay.png"
+#: End of the name of a file that is being written.
+PART_SUFFIX = ".part"
 
 
 def folder_of_run(root: Path, run_id: str) -> Path:
@@ -87,7 +89,7 @@ def _store(folder: Path, result: ResultObject, on_stored: Callable[[], None]) ->
 
 
 def _write_durably(path: Path, content: bytes) -> None:
-    part = path.with_suffix(f".{os.getpid()}.part")
+    part = path.with_suffix(f".{os.getpid()}{PART_SUFFIX}")
     try:
         with part.open("wb") as stream:
             stream.write(content)

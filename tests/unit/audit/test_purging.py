@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -311,3 +312,65 @@ def test_results_go_with_their_folder(site: Site) -> None:
     rules = {item.rule: item.n_files for item in purge_by_rule(site).items}
     assert rules[PurgeRule.RESULTS] == 2
     assert not folder.exists()
+
+
+# ── what attempts left ───────────────────────────────────────────────────────────────────────
+
+
+def left_files(site: Site, run_id: str, age_s: float) -> Path:
+    """Give the folder of a run with what a killed attempt leaves."""
+    folder = site.settings.results_path / run_id
+    folder.mkdir(parents=True)
+    for name in ("sr-1234.77.part", "sr-1234.dcm", "overlay.png"):
+        (folder / name).write_bytes(b"report")
+        os.utime(folder / name, (time.time() - age_s,) * 2)
+    return folder
+
+
+def run_of(site: Site, state: RunState) -> str:
+    """Put the only run into a state; its rows name other files than the attempt left."""
+    with site.database.begin() as session:
+        run = session.scalars(select(Run)).one()
+        run.state = state
+        return run.run_id
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_files_of_a_killed_attempt_go(site: Site) -> None:
+    """A torn file, and an object that no row of the ended run names; the picture is the run's."""
+    folder = left_files(site, run_of(site, RunState.CONFIRMED), 4000.0)
+    purge_by_rule(site)
+    assert names_in(folder) == ["overlay.png"]
+
+
+def test_files_of_a_run_that_never_reported_go(site: Site) -> None:
+    """It failed after every attempt was killed: no row names anything of it."""
+    with site.database.begin() as session:
+        session.execute(text("DELETE FROM delivery_objects"))
+        session.execute(text("DELETE FROM deliveries"))
+        session.execute(text("DELETE FROM result_objects"))
+    folder = left_files(site, run_of(site, RunState.FAILED), 4000.0)
+    purge_by_rule(site)
+    assert names_in(folder) == []
+
+
+def test_files_of_an_attempt_in_hand_stay(site: Site) -> None:
+    """Young files of any run, and whatever a run that waits has written but its torn ones."""
+    run_id = run_of(site, RunState.QUEUED)
+    folder = left_files(site, run_id, 4000.0)
+    purge_by_rule(site)
+    assert names_in(folder) == ["overlay.png", "sr-1234.dcm"]
+    shutil.rmtree(folder)
+    folder = left_files(site, run_of(site, RunState.FAILED), 100.0)
+    purge_by_rule(site)
+    assert names_in(folder) == ["overlay.png", "sr-1234.77.part", "sr-1234.dcm"]
+
+
+def test_folder_of_a_run_nobody_knows_stays(site: Site) -> None:
+    """Whoever restored an older database may still want them."""
+    folder = left_files(site, "run-of-another-database", 4000.0)
+    purge_by_rule(site)
+    assert names_in(folder) == ["overlay.png", "sr-1234.dcm"]
