@@ -160,6 +160,7 @@ class WorkerSettings(Section):
     drain_s: Seconds = 60.0
     step_limit_s: Seconds = 600.0
     step_limit_per_slice_s: Seconds = 2.0
+    chore_limit_s: Seconds = 900.0
 
 
 class LogSettings(Section):

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from screener.daemon.asking import ask_sources
-from screener.daemon.deliveries import confirm_sent, deliver
+from screener.daemon.deadline import ended_if_no_thread_runs
+from screener.daemon.deliveries import deliver
 from screener.daemon.execution import execute_next_run
-from screener.daemon.exporting import export_trail
-from screener.daemon.nightly import run_nightly_if_due
-from screener.daemon.purging import purge_by_rule
-from screener.daemon.sealing import seal_trail
-from screener.daemon.sweep import sweep
-from screener.daemon.watching import watch
+from screener.daemon.scheduling import LONGEST_SILENCE_S, do_in_time, rung_chores
 from screener.enqueue import (
     ASK_SOURCES,
     CONFIRM_SENT,
@@ -43,46 +38,52 @@ def deliver_results(delivery_id: str) -> None:
 @app.task(name=CONFIRM_SENT)  # type: ignore[untyped-decorator]
 def confirm_sent_results() -> None:
     """Ask every destination for what was sent and not yet confirmed."""
-    confirm_sent(process_site())
+    _do("confirm")
 
 
 @app.task(name=SEAL)  # type: ignore[untyped-decorator]
 def seal() -> None:
     """Seal the events that came since the last time."""
-    seal_trail(process_site())
+    _do("seal")
 
 
 @app.task(name=SWEEP)  # type: ignore[untyped-decorator]
 def sweep_once() -> None:
     """Find what is complete, expired, waiting or unsealed."""
-    sweep(process_site())
+    _do("sweep")
 
 
 @app.task(name=ASK_SOURCES)  # type: ignore[untyped-decorator]
 def ask_sources_of_quiet_studies() -> None:
     """Ask the sources of quiet studies how many instances they have."""
-    ask_sources(process_site())
+    _do("ask")
 
 
 @app.task(name=NIGHTLY_AUDIT)  # type: ignore[untyped-decorator]
 def nightly_audit() -> None:
     """Account for the oldest day that has no audit yet, once, whoever asks first."""
-    run_nightly_if_due(process_site())
+    _do("nightly")
 
 
 @app.task(name=WATCH)  # type: ignore[untyped-decorator]
 def count_and_watch() -> None:
     """Count the books and settle the alerts."""
-    watch(process_site())
+    _do("watch")
 
 
 @app.task(name=EXPORT)  # type: ignore[untyped-decorator]
 def export_sealed_events() -> None:
     """Send the sealed events to the audit record repository."""
-    export_trail(process_site())
+    _do("export")
 
 
 @app.task(name=PURGE)  # type: ignore[untyped-decorator]
 def purge_files() -> None:
     """Delete the files that the rules of retention let go."""
-    purge_by_rule(process_site())
+    _do("purge")
+
+
+def _do(name: str) -> None:
+    site = process_site()
+    with ended_if_no_thread_runs(LONGEST_SILENCE_S):
+        do_in_time(site, rung_chores(site.settings)[name])

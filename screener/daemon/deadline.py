@@ -45,6 +45,31 @@ def ended_if_stuck(limit_s: float, what: str) -> Iterator[None]:
         timer.cancel()
 
 
+@contextmanager
+def ended_if_no_thread_runs(limit_s: float) -> Iterator[None]:
+    """End this process where for `limit_s` seconds no thread of the block's process gets a turn.
+
+    A library that hangs with Python's lock in its hand lets no timer of ours run; the watchdog of
+    the interpreter needs no lock, and is put off for as long as threads run. There is one for a
+    process: not for one that works on runs meanwhile.
+    """
+    done = threading.Event()
+
+    def put_off() -> None:
+        while not done.is_set():
+            faulthandler.dump_traceback_later(limit_s, exit=True, file=_STDERR)
+            done.wait(limit_s / 4)
+
+    thread = threading.Thread(target=put_off, name="pulse", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        faulthandler.cancel_dump_traceback_later()
+
+
 @dataclass(frozen=True, slots=True)
 class _Step:
     after: str

@@ -34,6 +34,7 @@ class FailPoint(StrEnum):
     MID_RESULTS = "results.object-stored"  #: 2: one object is stored, others are not
     AFTER_RESULTS = "worker.after-results"  #: 2: every object is stored, no row yet
     AFTER_COMMIT = "worker.after-commit"  #: 2: the rows are committed, nobody was rung for
+    MID_SWEEP = "scheduler.mid-sweep"  #: studies are complete, nobody was rung for
     BEFORE_SEND = "sender.before-send"  #: the delivery is claimed, nothing sent
     AFTER_SEND = "sender.after-send"  #: the destination has it, the row does not say so
     AFTER_SENT = "sender.after-sent"  #: the row says sent, nobody has asked yet

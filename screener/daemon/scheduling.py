@@ -1,7 +1,8 @@
-"""``screener schedule``: every chore of the node in its own rhythm, without beat.
+"""The chores of the node, and ``screener schedule``, which does each in its rhythm without beat.
 
 Three threads: what looks at the database alone, what asks sources, and what may take long. A PACS
-that does not answer, or ten thousand files to delete, hold up no study.
+that does not answer, or ten thousand files to delete, hold up no study. A chore that takes longer
+than it may ends its process, on both engines (ADR 29).
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from screener.daemon.asking import ask_sources
+from screener.daemon.deadline import ended_if_no_thread_runs, ended_if_stuck
+from screener.daemon.deliveries import confirm_sent
 from screener.daemon.exporting import export_trail
 from screener.daemon.nightly import LOOK_FOR_AUDIT_EVERY_S, run_nightly_if_due
 from screener.daemon.purging import PURGE_EVERY_S, purge_by_rule
@@ -29,6 +32,10 @@ if TYPE_CHECKING:
 
 #: How long what is in hand beside the sweep may take to end when the process stops, in seconds.
 LONGEST_END_S = 10.0
+#: What asks others, reads the whole trail or deletes files may take so many times as long.
+PATIENCE_WITH_SLOW = 24
+#: Where no thread of a process that does chores got a turn for so long, in seconds, it ends.
+LONGEST_SILENCE_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,30 +44,56 @@ class Chore:
 
     name: str
     every_s: float
+    limit_s: float  #: it hangs where it takes longer
     do: Callable[[Site], object]
 
 
 def quick_chores(settings: Settings) -> tuple[Chore, ...]:
     """Give what keeps studies moving and the trail sealed."""
+    limit_s = settings.workers.chore_limit_s
     return (
-        Chore("sweep", settings.workers.sweep_s, sweep),
-        Chore("seal", settings.audit.seal_every_s, seal_trail),
-        Chore("watch", COUNT_EVERY_S, watch),
+        Chore("sweep", settings.workers.sweep_s, limit_s, sweep),
+        Chore("seal", settings.audit.seal_every_s, limit_s, seal_trail),
+        Chore("watch", COUNT_EVERY_S, limit_s, watch),
     )
 
 
 def asking_chores(settings: Settings) -> tuple[Chore, ...]:
     """Give what waits for the senders of studies."""
-    return (Chore("ask", settings.workers.sweep_s, ask_sources),)
+    return (Chore("ask", settings.workers.sweep_s, _slow_limit_s(settings), ask_sources),)
 
 
 def slow_chores(settings: Settings) -> tuple[Chore, ...]:
     """Give what may wait for somebody else, or take long."""
+    limit_s = _slow_limit_s(settings)
     return (
-        Chore("nightly", LOOK_FOR_AUDIT_EVERY_S, run_nightly_if_due),
-        Chore("purge", PURGE_EVERY_S, purge_by_rule),
-        Chore("export", settings.audit_repository.every_s, export_trail),
+        Chore("nightly", LOOK_FOR_AUDIT_EVERY_S, limit_s, run_nightly_if_due),
+        Chore("purge", PURGE_EVERY_S, limit_s, purge_by_rule),
+        Chore("export", settings.audit_repository.every_s, limit_s, export_trail),
     )
+
+
+def rung_chores(settings: Settings) -> dict[str, Chore]:
+    """Give every chore by name for whoever is rung for them; beat knows when.
+
+    The sender of one machine confirms while it serves its destinations; one that is rung for has to
+    be told to.
+    """
+    confirm = Chore(
+        "confirm", settings.delivery.first_retry_s, _slow_limit_s(settings), confirm_sent
+    )
+    chores = (*quick_chores(settings), *asking_chores(settings), *slow_chores(settings), confirm)
+    return {chore.name: chore for chore in chores}
+
+
+def _slow_limit_s(settings: Settings) -> float:
+    return PATIENCE_WITH_SLOW * settings.workers.chore_limit_s
+
+
+def do_in_time(site: Site, chore: Chore) -> None:
+    """Do a chore once; end this process where that takes longer than it may."""
+    with ended_if_stuck(chore.limit_s, f"chore {chore.name}"):
+        chore.do(site)
 
 
 def schedule_until_stopped(settings: Settings, stop: threading.Event) -> None:
@@ -82,7 +115,8 @@ def schedule_until_stopped(settings: Settings, stop: threading.Event) -> None:
     for thread in beside:
         thread.start()
     try:
-        do_chores(site, quick_chores(settings), stop, watched=beside)
+        with ended_if_no_thread_runs(LONGEST_SILENCE_S):
+            do_chores(site, quick_chores(settings), stop, watched=beside)
     finally:
         is_early = not stop.is_set()
         ended = ", ".join(thread.name for thread in beside if not thread.is_alive())
@@ -114,7 +148,7 @@ def do_chores(
 
 def _do(site: Site, chore: Chore) -> None:
     try:
-        chore.do(site)
+        do_in_time(site, chore)
     except Transient as error:
         get_log().warning("chore_postponed", kind=chore.name, reason=type(error).__name__)
     except ScreenerError as error:  # a person must mend it; the other chores go on

@@ -26,6 +26,7 @@ from screener.audit.delivery_sweep import (
 from screener.audit.ledger import OpenStudy, complete_study, open_studies
 from screener.audit.runs import mark_rung, unrung_runs
 from screener.audit.waits import LongestWaits, mend_lost_times, mend_waits, spare_overdue_leases
+from screener.daemon.fail_points import FailPoint
 from screener.daemon.site import Site, utc_now
 from screener.deliver.web_errors import LONGEST_RETRY_AFTER_S
 from screener.destinations import DimseDestinationSettings
@@ -44,6 +45,7 @@ def sweep(site: Site) -> None:
     _mend_waits(site, now)
     for study in open_studies(site.database):
         _complete(site, study, _arrivals(study), now)
+    site.fail_points.reach(FailPoint.MID_SWEEP)
     _end_silent_claims(site, now)
     _ring(site, now)
 

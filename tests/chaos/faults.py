@@ -39,6 +39,16 @@ FAULTS: tuple[Fault, ...] = (
         ),
     ),
     Fault(
+        "3c",
+        "the sweep hangs",
+        process_faults.hang_sweep,
+        settings=(
+            ("SCREENER_ALLOW_FAIL_POINTS", "yes"),
+            ("SCREENER_TESTING__FAIL_POINTS", f'["{FailPoint.MID_SWEEP}={FailAction.HANG}*2"]'),
+            ("SCREENER_WORKERS__CHORE_LIMIT_S", "10"),
+        ),
+    ),
+    Fault(
         "4",
         "database held by another program",
         store_faults.lock_database,

@@ -62,6 +62,11 @@ def hang_worker(scene: Scene) -> None:
     scene.send_all()
 
 
+def hang_sweep(scene: Scene) -> None:
+    """Let the first two sweeps hang: nobody else finds that a study is complete."""
+    scene.send_all()
+
+
 def freeze_worker(scene: Scene) -> None:
     """Stop workers for longer than a lease, as a paused machine does; their results come late."""
     scene.send_all()

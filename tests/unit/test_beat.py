@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from screener.daemon.scheduling import rung_chores
+from screener.daemon.site import open_site
 from screener.enqueue import IDS_OF_TASK, SCREEN_RUN, make_celery_app
 from screener.settings import Settings
+from workers import tasks
 from workers.app import beat_schedule
 from workers.beat import SteadyScheduler
 
@@ -49,6 +53,19 @@ def test_each_task_is_sent_at_once_and_then_by_its_period(
         beat.tick()
     assert sent.count("sweep") == 10
     assert sent.count("purge") == 0
+
+
+def test_every_task_of_beat_does_its_chore_in_time(
+    node_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has its own, with its limit: the same chores as the scheduler of one machine."""
+    site = open_site(Settings(data_dir=node_folder))
+    done: list[str] = []
+    monkeypatch.setattr(tasks, "process_site", lambda: site)
+    monkeypatch.setattr(tasks, "do_in_time", lambda _site, chore: done.append(chore.name))
+    for name in sorted(entry["task"] for entry in beat_schedule(Settings()).values()):
+        tasks.app.tasks[name]()
+    assert sorted(done) == sorted(rung_chores(site.settings))
 
 
 def test_beat_sends_every_task_that_nobody_rings_for() -> None:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import faulthandler
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from screener.audit.queries import run_status
-from screener.daemon.deadline import STUCK_EXIT_CODE, ended_if_a_step_hangs, ended_if_stuck
+from screener.daemon.deadline import (
+    STUCK_EXIT_CODE,
+    ended_if_a_step_hangs,
+    ended_if_no_thread_runs,
+    ended_if_stuck,
+)
 from screener.daemon.fail_points import FailAction, FailPoint
 from screener.daemon.site import open_site
 from screener.domain import RunState
@@ -41,6 +48,19 @@ deadline.LAST_WORDS_S = 0.1
 with deadline.ended_if_a_step_hangs(print) as steps:
     steps.begin("test", 0.2)
     ctypes.PyDLL(None).sleep(3600)
+"""
+#: The same in a process that does chores, where no step has a time.
+NO_THREAD_RUNS = """
+import ctypes
+from screener.daemon.deadline import ended_if_no_thread_runs
+with ended_if_no_thread_runs(0.5):
+    ctypes.PyDLL(None).sleep(3600)
+"""
+CHORE_HANGS = """
+import threading
+from screener.daemon import scheduling
+from screener.settings import load_settings
+scheduling.schedule_until_stopped(load_settings(), threading.Event())
 """
 WORKS = """
 from screener.daemon.execution import execute_next_run
@@ -85,6 +105,42 @@ def test_step_that_lets_no_thread_run_ends_the_process_too() -> None:
     ended = run(LOCK_IS_HELD)
     assert ended.returncode == 1
     assert "Timeout" in ended.stderr
+
+
+def test_chores_that_let_no_thread_run_end_the_process() -> None:
+    """The interpreter looks at the time where no thread can."""
+    ended = run(NO_THREAD_RUNS)
+    assert ended.returncode == 1
+    assert "Timeout" in ended.stderr
+
+
+def test_process_whose_threads_run_is_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end is put off again and again for as long as somebody gets a turn, and then for ever."""
+    put_off, calls = threading.Event(), []
+
+    def note(limit_s: float, **_: object) -> None:
+        calls.append(limit_s)
+        if len(calls) == 3:
+            put_off.set()
+
+    monkeypatch.setattr(faulthandler, "dump_traceback_later", note)
+    monkeypatch.setattr(faulthandler, "cancel_dump_traceback_later", lambda: calls.append(0.0))
+    with ended_if_no_thread_runs(0.2):
+        assert put_off.wait(60.0)
+    assert calls[-1] == 0.0
+
+
+def test_chore_that_hangs_ends_the_scheduler(node_folder: Path) -> None:
+    """The sweep waits for ever; whoever supervises starts the process again."""
+    ended = run(
+        CHORE_HANGS,
+        SCREENER_ALLOW_FAIL_POINTS="yes",
+        SCREENER_DATA_DIR=str(node_folder),
+        SCREENER_WORKERS__CHORE_LIMIT_S="2",
+        SCREENER_TESTING__FAIL_POINTS=f'["{FailPoint.MID_SWEEP}={FailAction.HANG}"]',
+    )
+    assert ended.returncode == STUCK_EXIT_CODE, ended.stderr
+    assert "chore sweep" in ended.stdout + ended.stderr
 
 
 def test_run_that_hangs_each_time_fails_visibly(node_folder: Path) -> None:

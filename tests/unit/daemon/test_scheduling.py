@@ -60,7 +60,7 @@ def test_chore_that_fails_is_done_again_and_holds_up_nobody(
         if calls.count("other") == 3:
             stop.set()
 
-    chores = (Chore("fails", 0.001, fail_once), Chore("other", 0.001, other))
+    chores = (Chore("fails", 0.001, 60.0, fail_once), Chore("other", 0.001, 60.0, other))
     thread = threading.Thread(target=do_chores, args=(site, chores, stop))
     thread.start()
     thread.join(PATIENCE_S)
