@@ -66,11 +66,12 @@ integration: $(VENV)/.full services ## integration tests alone
 	$(BIN)/pytest tests/integration -m "not slow and not gpu"
 
 # Reordered, the journeys through whole nodes, which wait more than they compute, would all come last.
-# Two things at a time, on two cores: Debian's packages and Python's, then the static gates.
+# Two things at a time, on two cores: packages of Debian and of Python, then the static gates. Of three
+# tests at a time one mostly waits: for a process, a deadline, a disk.
 test: ## every gate and every test that is not slow
 	@$(MAKE) --no-print-directory -j2 $(VENV)/.full services
 	@$(MAKE) --no-print-directory -j2 --output-sync=target check
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 
 conformance: $(VENV)/.full services ## golden set and input matrix under every validator, with mutations
 	CI=1 $(BIN)/pytest -n 2 -m conformance

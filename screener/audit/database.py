@@ -1,4 +1,4 @@
-"""One URL to one database: engine, transactions, migrations; SQLite by default, PostgreSQL by URL.
+"""One URL to one database: engine and transactions; SQLite by default, PostgreSQL by URL.
 
 Both engines run the same code. SQLite gets WAL, full synchronisation and BEGIN IMMEDIATE for
 writers, so that a committed row survives a power cut and two writers queue instead of failing.
@@ -8,7 +8,6 @@ kept out of their text.
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import threading
 import time
@@ -17,10 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Engine, create_engine, event, make_url, text, update
 from sqlalchemy import exc as sqlalchemy_errors
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
@@ -29,6 +24,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
+from screener.audit.schema import migrate, newest_revisions, one_line, revisions
 from screener.audit.tolerant_types import read_object
 from screener.audit.upkeep_tables import TrailCount
 from screener.errors import ConfigError, DatabaseUnavailable
@@ -55,11 +51,6 @@ _VANISHED_SERVER = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,  # ms
 }
-#: PostgreSQL advisory lock held while migrating, so that two starting processes queue.
-MIGRATION_LOCK = 0x5C2EE4E2
-
-#: What SQLite and PostgreSQL say of a migration whose tables are others than it was written for.
-_OTHER_SCHEMA = re.compile(r"duplicate column|already exists|no such (table|column)|does not exist")
 #: Bytes that are no UTF-8 must not make a table unreadable; the chain sees that they were changed.
 _READABLE_TEXT = partial(str, encoding="utf-8", errors="replace")
 _BEGIN_OPTION = "screener_begin"
@@ -209,25 +200,17 @@ class Database:
             The schema was made by a newer version of the screener, or is not what it says it is.
         """
         with _translated(), self._writing_engine.begin() as connection:
-            if self.dialect == "postgresql":
-                connection.execute(
-                    text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK}
-                )
-            self._refuse_newer(connection)
-            with _refusing_another_schema(connection):
-                command.upgrade(_alembic_config(connection), "head")
+            migrate(connection)
 
     def is_current(self) -> bool:
         """Say whether the schema is the newest this version knows."""
         with _translated(), self._engine.connect() as connection:
-            heads = MigrationContext.configure(connection).get_current_heads()
-        return set(heads) == set(_scripts().get_heads())
+            return set(revisions(connection)) == set(newest_revisions())
 
     def revision(self) -> str:
         """Give the schema version; empty before the first `upgrade`."""
         with _translated(), self._engine.connect() as connection:
-            heads = MigrationContext.configure(connection).get_current_heads()
-        return ", ".join(heads)
+            return ", ".join(revisions(connection))
 
     def dispose(self) -> None:
         """Close every connection; do this in a child after a fork."""
@@ -246,31 +229,6 @@ class Database:
     def engine(self) -> Engine:
         """The engine, for tests that look under the tables."""
         return self._engine
-
-    @staticmethod
-    def _refuse_newer(connection: Connection) -> None:
-        known = {script.revision for script in _scripts().walk_revisions()}
-        unknown = set(MigrationContext.configure(connection).get_current_heads()) - known
-        if unknown:
-            raise ConfigError(
-                f"database.url: the schema is at revision {', '.join(sorted(unknown))}, which this "
-                "version does not know; install the newer screener again or restore a backup"
-            )
-
-
-@contextmanager
-def _refusing_another_schema(connection: Connection) -> Iterator[None]:
-    """Name a schema that is not what its own revision says: somebody changed one of the two."""
-    revision = ", ".join(MigrationContext.configure(connection).get_current_heads()) or "none"
-    try:
-        yield
-    except (sqlalchemy_errors.OperationalError, sqlalchemy_errors.ProgrammingError) as error:
-        if not _OTHER_SCHEMA.search(str(error.orig)):
-            raise
-        raise ConfigError(
-            f"database.url: the schema says that it is at revision {revision} and is not "
-            f"({_one_line(error)}); restore a backup, or the revision that somebody changed"
-        ) from error
 
 
 def _count_events(session: Session) -> None:
@@ -366,30 +324,13 @@ def _translated(driver: Any = sqlalchemy_errors) -> Iterator[None]:
     try:
         yield
     except (*unavailable, PoolTimeoutError) as error:
-        raise DatabaseUnavailable(f"audit database: {_one_line(error)}") from error
+        raise DatabaseUnavailable(f"audit database: {one_line(error)}") from error
     except driver.DatabaseError as error:
         if type(error) is not driver.DatabaseError:  # a broken rule is a mistake of ours
             raise
         raise DatabaseUnavailable(
-            f"audit database: {_one_line(error)}; restore a backup or name another file"
+            f"audit database: {one_line(error)}; restore a backup or name another file"
         ) from error
-
-
-def _one_line(error: Exception) -> str:
-    cause = getattr(error, "orig", None) or error
-    return (str(cause).strip() or type(cause).__name__).splitlines()[0]
-
-
-def _alembic_config(connection: Connection | None = None) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    return config
-
-
-def _scripts() -> ScriptDirectory:
-    return ScriptDirectory.from_config(_alembic_config())
 
 
 def insert_if_absent(session: Session, table: type[Row], values: Mapping[str, Any]) -> bool:

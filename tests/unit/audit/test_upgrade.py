@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic import command
 from sqlalchemy import Connection, MetaData, Table, select, text
 
 from screener.audit.accounting import accounting
 from screener.audit.claims import claim_run, expire_leases
-from screener.audit.database import Database, _alembic_config
+from screener.audit.database import Database
 from screener.audit.deliveries import (
     ObjectStatus,
     claim_confirmation,
@@ -28,6 +27,7 @@ from screener.audit.delivery_sweep import expire_delivery_leases, revive_deliver
 from screener.audit.events import EventKind, event_digest
 from screener.audit.ledger import complete_study, open_studies
 from screener.audit.runs import revive_runs
+from screener.audit.schema import migrate
 from screener.audit.tables import Delivery, Run, Study
 from screener.audit.verification import count_vanished
 from screener.domain import CompletionReason, DeliveryState, RunState, StudyState
@@ -66,7 +66,7 @@ def old(tmp_path: Path) -> Iterator[Database]:
     """Give a database at the first revision with a row in every state."""
     database = Database(f"sqlite:///{tmp_path / 'old.sqlite3'}")
     with database.engine.begin() as connection:
-        command.upgrade(_alembic_config(connection), "0001")
+        migrate(connection, "0001")
         fill(connection)
     yield database
     database.dispose()
