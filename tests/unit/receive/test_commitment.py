@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +13,8 @@ from pydicom.dataset import Dataset
 from screener.domain import CommitmentReport
 from screener.errors import DatabaseUnavailable
 from screener.receive.commitment import CommitmentHandlers, read_report
+from screener.receive.contexts import IMPLICIT_VR_LITTLE_ENDIAN
+from tests.receive_factories import EXPLICIT, encode
 
 
 def item(uid: str, **values: Any) -> Dataset:
@@ -74,3 +78,76 @@ def test_unknown_event_type_is_not_read() -> None:
         raise AssertionError
 
     assert CommitmentHandlers(settle).on_event_report(event(7)) == (0x0113, None)
+
+
+# ── on an association of the other node ──────────────────────────────────────────────────────
+
+
+def fail(_: object) -> bool:
+    raise AssertionError
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT_VR_LITTLE_ENDIAN])
+def test_report_that_was_asked_for_is_read(syntax: str) -> None:
+    """In either encoding, and whatever stands before its transaction."""
+    report, seen = information(), []
+    report.SpecificCharacterSet = "ISO_IR 192"
+
+    def settle(one: CommitmentReport) -> bool:
+        seen.append(one)
+        return True
+
+    handlers = CommitmentHandlers(settle, lambda uid: uid == "2.25.17")
+    assert handlers.take(2, encode(report, syntax), syntax) == 0x0000
+    assert seen == [read_report(report)]
+
+
+def test_report_that_nobody_asked_for_is_not_read() -> None:
+    """It is refused by its transaction."""
+    asked: list[str] = []
+    handlers = CommitmentHandlers(fail, lambda uid: bool(asked.append(uid)))
+    assert handlers.take(2, encode(information()), EXPLICIT) == 0x0115
+    assert asked == ["2.25.17"]
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        b"",
+        encode(Dataset()),
+        b"\x08\x00\x95\x11UI\x04\x002.\x00\x31",
+        b"\x08\x00\x98\x11SQ" + bytes(6),
+    ],
+)
+def test_report_without_a_transaction_asks_nobody(encoded: bytes) -> None:
+    """Neither does one whose transaction is no UID: a database takes no NUL."""
+    assert CommitmentHandlers(fail, fail).take(1, encoded, EXPLICIT) == 0x0115
+
+
+@pytest.mark.parametrize("encoded", [b"\x08", b"\x08\x00\x95\x11UI\x40\x002.25.17\x00", bytes(99)])
+def test_report_that_is_no_data_set_is_refused(encoded: bytes) -> None:
+    """Cut off, beyond its end, or of group 0000."""
+    assert CommitmentHandlers(fail, fail).take(1, encoded, EXPLICIT) == 0x0110
+
+
+def test_asking_a_database_that_is_away_makes_the_node_report_again() -> None:
+    """Whether anybody asked is not known: the same answer as where it cannot be written."""
+
+    def away(_: str) -> bool:
+        raise DatabaseUnavailable("away")
+
+    assert CommitmentHandlers(fail, away).take(2, encode(information()), EXPLICIT) == 0x0110
+
+
+def test_unasked_report_does_not_load_a_dicom_library() -> None:
+    """A peer of the list cannot make the listener a third larger."""
+    code = f"""
+import sys
+from screener.receive.commitment import CommitmentHandlers
+status = CommitmentHandlers(print, lambda _: False).take(2, {encode(information())!r}, "{EXPLICIT}")
+print(hex(status), "pydicom" in sys.modules)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert ended.stdout.split() == ["0x115", "False"]
