@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models.datasets import LabelledImages, PatientSource
+from models.datasets import TEST, LabelledImages, PatientSource
 from models.errors import DatasetInvalid
 from models.evaluation.affected import (
     affected_by_patient,
@@ -144,6 +144,7 @@ def evaluate(folder: ModelFolder, data: LabelledImages, settings: EvaluationSett
         cost=measure_cost(folder, data, settings.window, settings.threads)
         if settings.with_cost
         else None,
+        remarks=_learnt_here(folder, data, settings.part),
     )
     if settings.lung_folds:
         masks, baseline = measure_lung_folds(
@@ -190,7 +191,7 @@ def _evaluate_classes(
         temperature=temperature,
         patients=_votes(data, predictions, probabilities, settings),
         flattery=measure_flattery(data) if settings.with_flattery else None,
-        remarks=_remarks(data, predictions, len(labelled[0])),
+        remarks=report.remarks + _remarks(data, predictions, len(labelled[0])),
     )
     decisions = decide(probabilities, threshold)
     if len(labelled[0]) == 0:
@@ -347,6 +348,15 @@ def _assumptions(settings: EvaluationSettings) -> tuple[str, ...]:
     if settings.allow_leaks_because:
         stated.append(f"leaks allowed: {settings.allow_leaks_because}")
     return tuple(stated)
+
+
+def _learnt_here(folder: ModelFolder, data: LabelledImages, part: str) -> tuple[str, ...]:
+    """Warn where a model meets the data set that it has learnt from, and not its test part."""
+    sources = {source.name for source in folder.manifest.training_data}
+    if data.name not in sources or part == TEST:
+        return ()
+    warning = f"the model has learnt from, or was tuned on, images of {data.name}: "
+    return (f"{warning}figures hold only for images that were not among them",)
 
 
 def _remarks(data: LabelledImages, predictions: Predictions, n_labelled: int) -> tuple[str, ...]:

@@ -31,6 +31,8 @@ class ChosenPoint:
     n_images: int
 
 
+#: Rule of a threshold that was not chosen here.
+OF_MANIFEST = "of the manifest"
 #: Least sensitivity of ``SENSITIVITY_95``.
 _LEAST_SENSITIVITY = 0.95
 #: Half the way of ties between float32 probabilities.

@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from models.evaluation import plots, tables
 from models.evaluation.affected import affected_scores, affected_truth
-from models.evaluation.compare import Measured, compare, read_published
+from models.evaluation.compare import Comparison, Measured, compare, read_published
 from models.evaluation.evaluate import Evaluation
 from models.evaluation.report import EvaluationReport, report_document, write_metrics
 
@@ -107,15 +107,12 @@ def render_page(one: Evaluation, drawn: tuple[Plot, ...]) -> str:
     )
 
 
-def _compared(
-    report: EvaluationReport,
-) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]] | None:
+def _compared(report: EvaluationReport) -> Comparison | None:
     """Give the table beside the publication of the model's recipe; None where there is none."""
     published = read_published(report.model.recipe)
     if published is None or not published.figures:
         return None
-    found = compare([Measured("this evaluation", report_document(report))], [published])
-    return found.columns, found.rows
+    return compare([Measured("this evaluation", report_document(report))], [published])
 
 
 def write_folder(one: Evaluation, folder: Path) -> tuple[Path, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from models.evaluation.calibration import Calibration
@@ -35,15 +36,20 @@ def confusion_plot(figures: ClassificationFigures) -> bytes:
 
 
 def roc_plot(decided: Decided) -> bytes:
-    """Draw the ROC curve of each class against the others; of two classes, the second alone."""
+    """Draw the ROC curve of each class against the others; of two classes, the second alone.
+
+    A dot marks the decisions that were taken.
+    """
     figure, axes = _new()
     numbers = [1] if len(decided.classes) == 2 else range(len(decided.classes))  # noqa: PLR2004
     for number in numbers:
         truth = decided.labels == number
         if truth.all() or not truth.any():
             continue
-        false_rate, true_rate, _ = roc_points(decided.probabilities[:, number], truth)
-        axes.plot(false_rate, true_rate, color=_COLOURS[number % 7], label=decided.classes[number])
+        colour = _COLOURS[number % 7]
+        _draw_roc(axes, decided.classes[number], decided.probabilities[:, number], truth, colour)
+        called = decided.decisions == number
+        axes.plot(called[~truth].mean(), called[truth].mean(), "o", color=colour, markersize=6)
     _roc_axes(axes)
     return _png(figure)
 
@@ -52,10 +58,18 @@ def score_roc_plot(curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.bo
     """Draw the ROC curve of several scores, each with its own truth."""
     figure, axes = _new()
     for number, (name, (scores, truth)) in enumerate(curves.items()):
-        false_rate, true_rate, _ = roc_points(scores, truth)
-        axes.plot(false_rate, true_rate, color=_COLOURS[number % 7], label=name)
+        _draw_roc(axes, name, scores, truth, _COLOURS[number % 7])
     _roc_axes(axes)
     return _png(figure)
+
+
+def _draw_roc(
+    axes: Any, name: str, scores: NDArray[np.float64], truth: NDArray[np.bool_], colour: str
+) -> None:
+    """Draw one curve; its area stands in the legend."""
+    false_rate, true_rate, _ = roc_points(scores, truth)
+    area = np.trapezoid(true_rate, false_rate)
+    axes.plot(false_rate, true_rate, color=colour, label=f"{name} (AUC {area:.3f})")
 
 
 def reliability_plot(calibrations: Mapping[str, Calibration]) -> bytes:
@@ -80,16 +94,30 @@ def reliability_plot(calibrations: Mapping[str, Calibration]) -> bytes:
     return _png(figure)
 
 
-def curves_plot(curves: Mapping[str, Sequence[float]], y_label: str = "") -> bytes:
-    """Draw figures by epoch, from 1."""
-    figure, axes = _new()
+def curves_plot(
+    losses: Mapping[str, Sequence[float]], figures: Mapping[str, Sequence[float]]
+) -> bytes:
+    """Draw losses by epoch, from 1, and below them figures of 0 to 1."""
+    figure = Figure(figsize=(_SIZE_INCHES[0], 5.6), dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    above, below = figure.subplots(2, 1, sharex=True)
+    _draw_curves(above, losses, "loss")
+    _draw_curves(below, figures, "validation data")
+    below.set_ylim(-0.02, 1.02)
+    below.set_xlabel("epoch")
+    below.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return _png(figure)
+
+
+def _draw_curves(axes: Any, curves: Mapping[str, Sequence[float]], y_label: str) -> None:
+    """Draw each curve with its points, so that one epoch alone is seen too."""
     for number, (name, values) in enumerate(curves.items()):
         epochs = range(1, len(values) + 1)
-        axes.plot(epochs, values, color=_COLOURS[number % 7], label=name)
-    axes.set_xlabel("epoch")
+        colour = _COLOURS[number % 7]
+        axes.plot(epochs, values, color=colour, marker="o", markersize=2.5, label=name)
     axes.set_ylabel(y_label)
+    axes.grid(color="0.9", linewidth=0.6)
     axes.legend(fontsize=8)
-    return _png(figure)
 
 
 def slices_plot(patients: Mapping[str, tuple[Sequence[float], Sequence[int]]]) -> bytes:

@@ -8,6 +8,7 @@ from pathlib import Path
 from models.evaluation.bootstrap import Interval
 from models.evaluation.classification import CLASS_FIGURES, ClassificationFigures
 from models.evaluation.evaluate import Evaluation
+from models.evaluation.operating_point import OF_MANIFEST, ChosenPoint
 from models.evaluation.report import AffectedFigures, EvaluationReport
 
 Row = tuple[object, ...]
@@ -52,7 +53,7 @@ def summary_rows(report: EvaluationReport) -> tuple[Row, ...]:
     if report.decision is not None and report.temperature is not None:
         point, temperature = report.decision, report.temperature
         rows += [
-            ("threshold", f"{point.threshold:.3f}, {point.rule}; chosen on {point.chosen_on}"),
+            ("threshold", f"{point.threshold:.3f}, {_choice_words(point)}"),
             ("temperature", f"{temperature.value:.3f}; {temperature.fitted_on}"),
         ]
     if report.calibration is not None and report.uncalibrated is not None:
@@ -70,6 +71,13 @@ def summary_rows(report: EvaluationReport) -> tuple[Row, ...]:
         rows.append(("a split by images would flatter", f"{text}; {same}"))
     rows += _cost_rows(report)
     return tuple(rows + [("note", remark) for remark in report.remarks])
+
+
+def _choice_words(point: ChosenPoint) -> str:
+    """Say by what rule a threshold was chosen, and on what; a manifest has both in one text."""
+    if point.rule == OF_MANIFEST:
+        return f"{point.rule}: {point.chosen_on}"
+    return f"{point.rule}; chosen on {point.chosen_on}"
 
 
 def _subject_rows(report: EvaluationReport) -> list[Row]:

@@ -14,7 +14,12 @@ from models.errors import LeakingSplit
 from models.evaluation.affected import NORMAL, affected_scores
 from models.evaluation.calibration import fit_temperature, softmax
 from models.evaluation.class_names import match_classes
-from models.evaluation.operating_point import ChosenPoint, OperatingRule, choose_threshold
+from models.evaluation.operating_point import (
+    OF_MANIFEST,
+    ChosenPoint,
+    OperatingRule,
+    choose_threshold,
+)
 from models.evaluation.report import Temperature
 from models.evaluation.runners import Predict
 from models.manifest import Manifest
@@ -65,7 +70,7 @@ def tune(
         point = manifest.operating_point
         return (
             Temperature(manifest.calibration.temperature, manifest.calibration.fitted_by),
-            ChosenPoint(point.threshold, "of the manifest", point.chosen_by, 0),
+            ChosenPoint(point.threshold, OF_MANIFEST, point.chosen_by, 0),
         )
     if not allow_leaks_because.strip():
         refuse_common(data, validation)

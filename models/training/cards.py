@@ -7,10 +7,10 @@ from pathlib import Path
 import jinja2
 
 from models.datasets import PatientSource, Unit
-from models.manifest import CARD_FILE, Manifest, Task
+from models.manifest import CARD_FILE, Manifest
 from models.training.failures import Failures
 from models.training.network_builders import NO_WEIGHTS
-from models.training.recipe import Crop, Recipe, RecipeTask, SplitRule
+from models.training.recipe import Crop, Monitor, Recipe, RecipeTask, SplitRule
 from models.training.recipe_package import Trained
 
 _TEMPLATE = Path(__file__).with_name("card.md.j2")
@@ -45,7 +45,6 @@ def write_card(manifest: Manifest, trained: Trained, facts: CardFacts, folder: P
         class_names=manifest.class_names,
         n_parameters=facts.n_parameters,
         n_images=facts.n_training_images,
-        has_test=facts.has_test,
         leaks=facts.leaks,
         leak_reason=facts.leak_reason,
         is_grey=data.unit is Unit.GREY,
@@ -53,9 +52,9 @@ def write_card(manifest: Manifest, trained: Trained, facts: CardFacts, folder: P
         input_words="a picture" if data.unit is Unit.GREY else "an axial CT slice",
         patient_word=_patient_word(data.patient_source),
         preparation=_preparation(recipe),
-        start="" if recipe.network.weights == NO_WEIGHTS else ", started from ImageNet weights",
+        start=_start_words(recipe.network.weights),
         split_words=_split_words(recipe),
-        chose_more=_chose_more(manifest, recipe),
+        chosen_words=_chosen_words(recipe, has_test=facts.has_test),
         failure_words=facts.failures.words,
         has_failures=bool(facts.failures.n_shown),
         failure_side=facts.failures.side,
@@ -96,6 +95,31 @@ def _split_words(recipe: Recipe) -> str:
     return "Whole patients were drawn for each side; no patient stands on two sides."
 
 
-def _chose_more(manifest: Manifest, recipe: Recipe) -> str:
-    is_masks = manifest.task is Task.LUNG_SEGMENTATION or recipe.task is RecipeTask.SEGMENTATION
-    return "" if is_masks else ", the temperature and the threshold"
+def _start_words(weights: str) -> str:
+    """Say what a network started from; weights of torch may be of any training."""
+    if weights == NO_WEIGHTS:
+        return ""
+    if Path(weights).suffix in {".pt", ".safetensors"}:
+        return f", started from the weights in {Path(weights).name}"
+    return ", started from ImageNet weights"
+
+
+def _chosen_words(recipe: Recipe, *, has_test: bool) -> str:
+    """Say what the validation images chose, and what that means for the figures."""
+    chosen = [] if recipe.training.monitor is Monitor.LAST else ["the best epoch"]
+    is_moved = recipe.training.is_decision_balanced
+    if recipe.task is not RecipeTask.SEGMENTATION:
+        chosen += ["the temperature", "the offset of the decision" if is_moved else "the threshold"]
+    words = f"The validation images chose {_listed(chosen)}"
+    if has_test:
+        return f"{words}; the test images chose nothing."
+    if recipe.training.monitor is not Monitor.LAST:
+        words += ", so that\nthese figures are somewhat too good"
+    elif is_moved:
+        words += ";\neach patient's decision was measured with an offset fitted on the others"
+    return f"There were no test images. {words}."
+
+
+def _listed(items: list[str]) -> str:
+    """Join items as a sentence does."""
+    return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]])) or "nothing"

@@ -29,7 +29,10 @@ class Committee(nn.Module):
         self.is_mirrored = is_mirrored
 
     def forward(self, grey: Tensor) -> Tensor:
-        """Map grey images to one logit per class."""
-        views = [grey, grey.flip(3)] if self.is_mirrored else [grey]
-        found = [class_logits(member(view)) for member in self.members for view in views]
-        return torch.stack(found).mean(dim=0)
+        """Map grey images to one logit per class.
+
+        Mirror images go through with the others as one batch: the graph holds each network once.
+        """
+        views = torch.cat([grey, grey.flip(3)]) if self.is_mirrored else grey
+        found = torch.stack([class_logits(member(views)) for member in self.members]).mean(dim=0)
+        return found.unflatten(0, (2, -1)).mean(dim=0) if self.is_mirrored else found

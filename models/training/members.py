@@ -170,7 +170,7 @@ def _train_one(
         on_epoch=lambda one: watching.say(epoch_line(one, recipe)),
         on_step=watching.on_step,
     )
-    (plan.out / "curves.png").write_bytes(curves_plot(_curves(found)))
+    (plan.out / "curves.png").write_bytes(curves_plot(*_curves(found)))
     return network, found
 
 
@@ -188,16 +188,19 @@ def _judge(
     return predict(network, images, batch_size=batch_size, device=watching.device)
 
 
-def _curves(learnt: Learnt) -> dict[str, list[float]]:
-    """Give every figure over the epochs that applies to the task."""
-    curves = {"training loss": [one.training_loss for one in learnt.history]}
-    for name in ("loss", "accuracy", "auc", "dice"):
-        values = [getattr(one, name) for one in learnt.history]
+def _curves(learnt: Learnt) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Give the losses over the epochs, and the figures that apply to the task."""
+    history = learnt.history
+    losses = {
+        "training": [one.training_loss for one in history],
+        "validation": [one.loss for one in history],
+    }
+    figures: dict[str, list[float]] = {}
+    for label, name in (("accuracy", "accuracy"), ("AUC", "auc"), ("Dice", "dice")):
+        values = [getattr(one, name) for one in history]
         if any(value is not None for value in values):
-            curves[f"validation {name}"] = [
-                float("nan") if value is None else value for value in values
-            ]
-    return curves
+            figures[label] = [float("nan") if value is None else value for value in values]
+    return losses, figures
 
 
 def epoch_line(figures: EpochFigures, recipe: Recipe) -> str:

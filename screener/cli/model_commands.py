@@ -90,15 +90,25 @@ def show_model(
 
 
 @models_app.command("verify")
-def verify_models(as_json: AsJson = False) -> int:
+def verify_models(
+    model: Annotated[
+        str, typer.Argument(help="A model by name, or the path of its folder; else all.")
+    ] = "",
+    as_json: AsJson = False,
+) -> int:
     """Prove that every model file is the one that its manifest and the settings pin.
 
-    Example: `screener models verify`
+    Example: `screener models verify`, or `screener models verify training/covid-ct-mobile/model`
     """
-    from screener.daemon.tools import verify_models as verify
+    from screener.daemon.tools import verify_model_files
+    from screener.daemon.tools import verify_models as verify_installed
 
+    settings = settings_of_process()
     with progress_bar(is_quiet=as_json) as bar:
-        verdicts = verify(settings_of_process(), bar.track)
+        if model:
+            verdicts = verify_model_files(settings, [_model_folder(model)], bar.track)
+        else:
+            verdicts = verify_installed(settings, bar.track)
     if as_json:
         print_json(verdicts)
     else:

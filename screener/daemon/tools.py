@@ -108,12 +108,21 @@ def list_manifests(settings: Settings) -> list[Manifest]:
 def verify_models(
     settings: Settings, track: Callable[..., Iterable[ModelFolder]]
 ) -> list[ModelVerdict]:
-    """Read every model file again and compare it with its manifest and the settings."""
-    pins = {pin.name: pin.sha256 or None for pin in (settings.models.lungs, settings.models.slices)}
+    """Read the files of every installed model again; see ``verify_model_files``."""
     try:
         folders = list_models(_root(settings))
     except ModelError as error:
         raise ModelFailure(str(error)) from error
+    return verify_model_files(settings, folders, track)
+
+
+def verify_model_files(
+    settings: Settings,
+    folders: Iterable[ModelFolder],
+    track: Callable[..., Iterable[ModelFolder]],
+) -> list[ModelVerdict]:
+    """Read the files of models again and compare them with their manifests and the settings."""
+    pins = {pin.name: pin.sha256 or None for pin in (settings.models.lungs, settings.models.slices)}
     return [
         _verdict(folder, pins.get(folder.path.name) or pins.get(folder.manifest.name))
         for folder in track(folders, description="reading models")

@@ -45,6 +45,20 @@ def test_a_model_is_shown_with_its_card() -> None:
     assert shown["manifest"]["sha256"] == folder.manifest.sha256
 
 
+def test_one_model_is_verified_by_its_path(tmp_path: Path) -> None:
+    """A folder that a training left is proved without being installed; a changed byte is seen."""
+    model = write_brightness_model(tmp_path / "model")
+    result = RUNNER.invoke(app, ["models", "verify", str(model.path), "--json"])
+    (verdict,) = json.loads(result.stdout)
+    assert (verdict["is_ok"], verdict["detail"]) == (True, model.manifest.sha256)
+    content = model.graph.read_bytes()
+    model.graph.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    arguments = ["models", "verify", str(model.path)]
+    result = RUNNER.invoke(app, arguments, standalone_mode=False)
+    assert result.return_value == 1
+    assert "FAILED" in result.stdout
+
+
 def test_a_model_without_a_card_is_shown_without(tmp_path: Path) -> None:
     """A folder made elsewhere may have none, which is said."""
     model = write_brightness_model(tmp_path / "model")

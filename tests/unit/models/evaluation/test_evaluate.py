@@ -216,6 +216,20 @@ def test_page_shows_the_publication_of_the_recipe(pictures: Path, tmp_path: Path
     page = render_page(replace(one, report=replace(one.report, model=model)), ())
     assert "published: covid-ct-mobile" in page
     assert "0.810" in page
+    assert "Published figures are those of their publication" in page
+
+
+def test_data_that_a_model_has_learnt_from_are_pointed_out(pictures: Path, tmp_path: Path) -> None:
+    """Its own data set flatters it; the test part of that set does not."""
+    folder = write_brightness_model(tmp_path / "model")
+    (source,) = folder.manifest.training_data
+    own = replace(read_image_csv(pictures), name=source.name)
+    assert any("has learnt from" in one for one in evaluate(folder, own, QUICK).report.remarks)
+    for other in (
+        evaluate(folder, own, replace(QUICK, part="test")),
+        evaluate(folder, read_image_csv(pictures), QUICK),
+    ):
+        assert not any("has learnt from" in one for one in other.report.remarks)
 
 
 def test_metrics_of_another_form_are_refused(tmp_path: Path) -> None:

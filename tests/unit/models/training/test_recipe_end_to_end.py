@@ -1,7 +1,7 @@
 """A recipe from data to model folder: what is exported computes what was trained, and is explained.
 
 Each way to export is trained here with a small network: pictures, behind a lung model, slices
-in HU, masks. Every recipe with its own network runs the same way under the marker `slow`.
+in HU, masks. Every recipe with its own network: `test_every_recipe.py`.
 """
 
 import csv
@@ -19,7 +19,6 @@ from models.errors import ModelDigestMismatch, RecipeInvalid, TrainingFailed
 from models.registry import ModelFolder, open_model_folder, verify_model
 from models.session import run_graph
 from models.training.recipe import Recipe, RecipeTask
-from models.training.recipe_files import SHIPPED_RECIPES
 from models.training.recipe_package import exported_logits
 from models.training.run import OUTPUTS, open_device, train_recipe
 from models.training.variants import GraphFormat, Precision, export_variant
@@ -27,7 +26,6 @@ from screener.cli.app import app
 from tests.dataset_factories import write_dataset
 from tests.recipe_factories import small_recipe, surroundings, without_count
 
-NAMES = sorted(path.stem for path in SHIPPED_RECIPES.glob("*.toml"))
 #: A network of our own in place of a large one; its size is checked elsewhere.
 OWN = (
     "network.source=own",
@@ -129,22 +127,6 @@ def test_card_tells_what_a_reader_must_know(trained: tuple[Recipe, Path]) -> Non
         assert f"{figure.value:.3f}" in card
     assert ("failures.png" in card) == (folder / "model" / "failures.png").exists()
     assert "\n\n\n" not in card
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1200)  # exporting a large network takes minutes on a busy core
-@pytest.mark.parametrize("name", NAMES)
-def test_recipe_runs_end_to_end(name: str, tmp_path: Path) -> None:
-    """Every recipe with its own network, from a tiny data set to a model folder."""
-    # The tiny data set has too few patients for five folds.
-    fewer = ("data.n_folds=2",) if name == "covid-ct-committee" else ()
-    recipe = small_recipe(name, *fewer, side=96)
-    data = write_dataset(recipe.data.layout, tmp_path / "data")
-    outcome = train_recipe(recipe, data, surroundings(tmp_path / "out"))
-    model = open_model_folder(outcome.model)
-    assert verify_model(model) == outcome.sha256
-    image = read_dataset(recipe.data.layout, data).image(0)
-    assert np.isfinite(exported_logits(outcome.model, image, 1)).all()
 
 
 # ── variants ─────────────────────────────────────────────────────────────────────────────────
