@@ -35,4 +35,4 @@ class Committee(nn.Module):
         """
         views = torch.cat([grey, grey.flip(3)]) if self.is_mirrored else grey
         found = torch.stack([class_logits(member(views)) for member in self.members]).mean(dim=0)
-        return found.unflatten(0, (2, -1)).mean(dim=0) if self.is_mirrored else found
+        return found.reshape(2, -1, found.shape[1]).mean(dim=0) if self.is_mirrored else found
