@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import String, cast, exists, func, or_, select
+from sqlalchemy import BigInteger, String, cast, exists, func, or_, select
 
 from screener.audit.deliveries import ARRIVED
 from screener.audit.events import EventKind
@@ -202,7 +202,7 @@ def _lost_instances() -> Select[Any]:
             Instance.is_own_result.is_(False),
             Study.generation.is_(None)
             | (Instance.generation < 1)
-            | (Instance.generation > Study.generation + 1),
+            | (Instance.generation > cast(Study.generation, BigInteger) + 1),
         )
     )
 
@@ -232,7 +232,7 @@ def _forgotten_studies() -> Select[Any]:
     is_open = Study.state == StudyState.RECEIVING
     return select(Study.study_instance_uid).where(
         or_(
-            is_open & (Study.generation > 1) & (n_with_run < Study.generation - 1),
+            is_open & (Study.generation > 1) & (n_with_run + 1 < Study.generation),
             ~is_open & (n_with_run < Study.generation),
         )
     )

@@ -259,12 +259,7 @@ def _parse_url(url: str) -> URL:
 def _make_engine(url: URL) -> Engine:
     # Parameters stay out of error texts: they carry identifiers.
     if url.get_backend_name() == "postgresql":
-        return create_engine(
-            url,
-            hide_parameters=True,
-            pool_pre_ping=True,  # a server that restarted costs no error
-            connect_args={"connect_timeout": CONNECT_TIMEOUT_S, **_VANISHED_SERVER},
-        )
+        return _make_postgres_engine(url)
     folder = Path(str(url.database)).parent
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -280,6 +275,21 @@ def _make_engine(url: URL) -> Engine:
     )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _make_postgres_engine(url: URL) -> Engine:
+    # A node on SQLite does without the driver and its memory.
+    from screener.audit.tolerant_postgres import read_any_time  # noqa: PLC0415
+
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        pool_pre_ping=True,  # a server that restarted costs no error
+        connect_args={"connect_timeout": CONNECT_TIMEOUT_S, **_VANISHED_SERVER},
+        json_deserializer=read_object,
+    )
+    event.listen(engine, "connect", read_any_time)
     return engine
 
 
@@ -325,6 +335,12 @@ def _translated(driver: Any = sqlalchemy_errors) -> Iterator[None]:
         yield
     except (*unavailable, PoolTimeoutError) as error:
         raise DatabaseUnavailable(f"audit database: {one_line(error)}") from error
+    except driver.DataError as error:
+        # What we write fits; what somebody edited may be a number beyond the end of its kind.
+        raise DatabaseUnavailable(
+            f"audit database: {one_line(error)}; a row was edited so that nobody can work with it: "
+            "see `screener doctor --accounting`"
+        ) from error
     except driver.DatabaseError as error:
         if type(error) is not driver.DatabaseError:  # a broken rule is a mistake of ours
             raise

@@ -1,6 +1,7 @@
 """Column types that read whatever lies in a row, and conditions that find what should not.
 
-SQLite keeps any value in any column, and people edit tables by hand. A value that cannot be read
+SQLite keeps any value in any column, PostgreSQL times without an end (`tolerant_postgres`), and
+people edit tables by hand. A value that cannot be read
 must cost the row that holds it, not the question of which it is one row of many: the sweep, a claim
 or a list would fail for every study. So reading never fails; the accounting names the row
 (`accounting_rules`), and what waits for a time that is none is put right (`waits`).
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 #: What a text that is no time reads as: long ago, so that nothing waits for it.
 NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+#: Times outside these are none either: with the days of a rule added they would overflow.
+FIRST_TIME = datetime(1900, 1, 1, tzinfo=UTC)
+LAST_TIME = datetime(2999, 12, 31, tzinfo=UTC)
 #: Longest value of an enumeration, in characters.
 MAX_WORD_LENGTH = 40
 
@@ -121,10 +125,11 @@ class UtcDateTime(TypeDecorator[datetime]):
         return in_utc.replace(tzinfo=None) if dialect.name == "sqlite" else in_utc
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give UTC to the reader."""
+        """Give UTC to the reader; `NO_TIME` for what is far from every time."""
         if value is None:
             return None
-        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+        aware = value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value
+        return aware.astimezone(UTC) if FIRST_TIME <= aware <= LAST_TIME else NO_TIME
 
 
 class WholeNumber(TypeDecorator[int]):
@@ -174,10 +179,12 @@ def is_unreadable(column: Any, dialect: str) -> ColumnElement[bool]:
     if isinstance(kind, Word):
         words = [word.value for word in kind.words]
         found = column.is_not(None) & func.coalesce(column, "", type_=String()).not_in(words)
-    elif dialect != "sqlite":
-        pass  # its columns hold what their types say
     elif isinstance(kind, UtcDateTime):
-        found = column.is_not(None) & _is_no_time(column)
+        is_far = (column < FIRST_TIME) | (column > LAST_TIME)
+        is_none = _is_no_time(column) if dialect == "sqlite" else is_far
+        found = column.is_not(None) & is_none
+    elif dialect != "sqlite":
+        pass  # its other columns hold what their types say
     elif isinstance(kind, Integer | WholeNumber):
         found = func.typeof(column).not_in(("integer", "null"))
     elif isinstance(kind, Number):
@@ -191,6 +198,7 @@ def _is_no_time(column: Any) -> ColumnElement[bool]:
     as_text = func.coalesce(column, "", type_=String())
     looks_right = or_(*(as_text.op("GLOB")(literal(one)) for one in _TIME_PATTERNS))
     # SQLite moves 30 February to March and reads a year 0; Python knows neither.
+    first, last = (f"{one:%Y-%m-%d}" for one in (FIRST_TIME, LAST_TIME))
     day = func.strftime("%Y-%m-%d", as_text, "+0 days", type_=String())
     is_day = func.coalesce(day, "") == func.substr(as_text, 1, 10)
-    return ~(looks_right & is_day & (as_text >= "0001"))
+    return ~(looks_right & is_day & (as_text >= first) & (as_text <= last))
