@@ -1,6 +1,7 @@
 """Plots as PNG bytes; the door to matplotlib. No display, no global figure."""
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,20 +16,23 @@ from models.evaluation.classification import ClassificationFigures, Decided, roc
 
 #: Colours that people with colour blindness tell apart (Okabe and Ito 2008).
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+#: Letters of a class name in one line beside a matrix.
+_NAME_LETTERS = 13
 _SIZE_INCHES, _DPI = (4.6, 4.0), 110
 
 
 def confusion_plot(figures: ClassificationFigures) -> bytes:
     """Draw counts of images: rows are labels, columns are decisions."""
     counts = np.array(figures.confusion)
-    names = [one.name for one in figures.classes]
+    # A long name in one line leaves no room for the counts.
+    names = [textwrap.fill(one.name, _NAME_LETTERS) for one in figures.classes]
     figure, axes = _new()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
     for (row, column), count in np.ndenumerate(counts):
         colour = "white" if shares[row, column] > 0.5 else "black"  # noqa: PLR2004  half of the scale
         axes.text(column, row, str(count), ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(names)), names, rotation=20, ha="right")
+    axes.set_xticks(range(len(names)), names)
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("decided")
     axes.set_ylabel("labelled")
@@ -86,8 +90,7 @@ def reliability_plot(calibrations: Mapping[str, Calibration]) -> bytes:
             markersize=4,
             label=f"{name} (ECE {one.expected_error:.3f})",
         )
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1)
+    _show_shares(axes)
     axes.set_xlabel("confidence of the likeliest class")
     axes.set_ylabel("share that is right")
     axes.legend(loc="upper left", fontsize=8)
@@ -136,8 +139,10 @@ def slices_plot(patients: Mapping[str, tuple[Sequence[float], Sequence[int]]]) -
         axes.plot(places, scores, color=_COLOURS[0], linewidth=1.2, label="score")
         axes.set_ylim(0, 1)
         axes.set_title(name, fontsize=8, loc="left")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if number == 0:
             axes.legend(fontsize=7, loc="upper right")
+    figure.supxlabel("slice, from caudal to cranial", fontsize=9)
     return _png(figure)
 
 
@@ -149,12 +154,17 @@ def _new() -> tuple[Figure, Any]:
 
 def _roc_axes(axes: Any) -> None:
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--")
-    axes.set_xlim(-0.01, 1.01)
-    axes.set_ylim(-0.01, 1.01)
+    _show_shares(axes)
     axes.set_xlabel("1 - specificity")
     axes.set_ylabel("sensitivity")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="lower right", fontsize=8)
+
+
+def _show_shares(axes: Any) -> None:
+    """Show 0 to 1 both ways, with room for points on the edges."""
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
 
 
 def _png(figure: Figure) -> bytes:
