@@ -17,7 +17,7 @@ from screener.daemon.deadline import ended_if_no_thread_runs, ended_if_stuck
 from screener.daemon.deliveries import confirm_sent
 from screener.daemon.exporting import export_trail
 from screener.daemon.nightly import LOOK_FOR_AUDIT_EVERY_S, run_nightly_if_due
-from screener.daemon.purging import PURGE_EVERY_S, purge_by_rule
+from screener.daemon.purging import PURGE_EVERY_S, purge_by_proved_clock
 from screener.daemon.sealing import seal_trail
 from screener.daemon.site import Site, open_site
 from screener.daemon.sweep import sweep
@@ -68,7 +68,7 @@ def slow_chores(settings: Settings) -> tuple[Chore, ...]:
     limit_s = _slow_limit_s(settings)
     return (
         Chore("nightly", LOOK_FOR_AUDIT_EVERY_S, limit_s, run_nightly_if_due),
-        Chore("purge", PURGE_EVERY_S, limit_s, purge_by_rule),
+        Chore("purge", PURGE_EVERY_S, limit_s, purge_by_proved_clock),
         Chore("export", settings.audit_repository.every_s, limit_s, export_trail),
     )
 

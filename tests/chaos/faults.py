@@ -120,6 +120,13 @@ FAULTS: tuple[Fault, ...] = (
         environment=_BENT_CLOCK,
         needs=("clock",),
     ),
+    Fault(
+        "11c",
+        "clock in 2038, in 2100 and in 1970",
+        process_faults.step_clock_far,
+        environment=_BENT_CLOCK,
+        needs=("clock",),
+    ),
     Fault("12", "silent and half-open peers", peer_faults.silent_peers),
     Fault("13", "connect flood", peer_faults.flood),
     Fault("14", "the same studies from two nodes at once", peer_faults.sent_twice),

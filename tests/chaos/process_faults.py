@@ -5,14 +5,22 @@ from __future__ import annotations
 import resource
 import shutil
 import signal
+import time
 from typing import TYPE_CHECKING
 
+from screener.domain import RunState
 from tests.chaos.node import Role
+from tests.integration.processes import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.chaos.modality import ChaosStudy
     from tests.chaos.scene import Scene
+
+#: Seconds since 1970.
+_LAST_SECOND_OF_32_BITS = 2**31 - 1
+_YEAR_2100 = 4_102_444_800
 
 
 # ── processes that die ───────────────────────────────────────────────────────────────────────
@@ -115,6 +123,29 @@ def step_clock_under_fire(scene: Scene) -> None:
     scene.node.hit(Role.WORKER)
     scene.node.hit(Role.SENDER)
     clock.write_text("0\n", encoding="ascii")
+
+
+def step_clock_far(scene: Scene) -> None:
+    """Let the clock pass the last second of 32 bits, then be in 2100, then where clocks begin.
+
+    Whoever schedules starts anew each time: it does every chore at once, also what deletes files.
+    """
+    clock, began_s = scene.folder / "clock", time.time()
+    first = scene.studies[0]
+    scene.modality.send(first)
+    wait_until(lambda: _is_confirmed(scene, first), "the first study is confirmed", 300)
+    with scene.sending():
+        for at_s in (_LAST_SECOND_OF_32_BITS - 10, _YEAR_2100, 30):
+            clock.write_text(f"{int(at_s - began_s)}\n", encoding="ascii")
+            scene.wait(4.0, 8.0)
+            scene.node.hit(Role.SCHEDULER)
+            scene.wait(4.0, 8.0)
+    clock.write_text("0\n", encoding="ascii")
+
+
+def _is_confirmed(scene: Scene, study: ChaosStudy) -> bool:
+    status = scene.node.status(study.study_instance_uid)
+    return status is not None and status.run is not None and status.run.state is RunState.CONFIRMED
 
 
 def break_model(scene: Scene) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select, text
 
 from screener.audit.accounting import accounting
+from screener.audit.books import keep_books
 from screener.audit.database import Database
 from screener.audit.deliveries import (
     ObjectStatus,
@@ -30,7 +31,7 @@ from screener.audit.purging import PurgeRule, RetentionRules, plan_purge, purge_
 from screener.audit.registration import Registration
 from screener.audit.tables import Delivery, Event, Instance, Run
 from screener.daemon import purging
-from screener.daemon.purging import plan, purge_by_rule
+from screener.daemon.purging import plan, purge_by_proved_clock, purge_by_rule
 from screener.daemon.site import Site, open_site, utc_now
 from screener.domain import CompletionReason, DeliveryState, RunState, StudyState
 from screener.settings import Settings
@@ -312,6 +313,47 @@ def test_results_go_with_their_folder(site: Site) -> None:
     rules = {item.rule: item.n_files for item in purge_by_rule(site).items}
     assert rules[PurgeRule.RESULTS] == 2
     assert not folder.exists()
+
+
+# ── the clock ────────────────────────────────────────────────────────────────────────────────
+
+
+def count(site: Site, at: datetime, *hours: float) -> None:
+    """Count the books so many hours after a moment."""
+    for hour in hours:
+        now = at + timedelta(hours=hour)
+        keep_books(site.database, accounting(site.database, now), now)
+
+
+def test_scheduler_purges_once_a_day_has_proved_the_time(site: Site) -> None:
+    """Before the books were counted for a day nothing goes, then what the rules say."""
+    assert purge_by_proved_clock(site).items == ()
+    now = utc_now()
+    count(site, now, -23, -10, 0)
+    assert purge_by_proved_clock(site).items == ()
+    count(site, now, -12, 0)  # the clock went back: it begins anew
+    assert purge_by_proved_clock(site).items == ()
+    with site.database.begin() as session:
+        session.execute(text("DELETE FROM books"))
+    count(site, now, -25, -10, 0)
+    assert purge_by_proved_clock(site).n_files == 3
+
+
+@pytest.mark.parametrize("days_ahead", [2, 4000])
+def test_clock_that_jumped_ahead_lets_nothing_go(
+    site: Site, monkeypatch: pytest.MonkeyPatch, days_ahead: int
+) -> None:
+    """Neither at once, nor after the books were counted in that time, nor for want of a word."""
+    now = utc_now()
+    count(site, now, -30, -10, 0)
+    later = now + timedelta(days=days_ahead)
+    monkeypatch.setattr(purging, "utc_now", lambda: later)
+    assert purge_by_proved_clock(site).items == ()
+    count(site, later, 0, 1)
+    assert purge_by_proved_clock(site).items == ()
+    with site.database.begin() as session:
+        session.execute(text("UPDATE books SET content = '{}'"))
+    assert purge_by_proved_clock(site).items == ()
 
 
 # ── what attempts left ───────────────────────────────────────────────────────────────────────
