@@ -19,6 +19,14 @@ from screener.cli.app import app
 
 #: Least side of a picture that a person looks at, in pixels, and least number of its grey values.
 _LEAST_SIDE, _LEAST_GREYS = 200, 8
+#: Least pixels of a plot in colour (axes, text and the diagonal of a ROC are grey), and how far the
+#: channels of a colour are apart.
+_LEAST_COLOURED, _COLOUR = 100, 60
+#: Shares of a split that give each side of the tiny data sets an image of each class.
+SHARES_OF_TINY: Mapping[str, str] = {
+    "radiography": "data.shares=[0.5, 0.25, 0.25]",
+    "large-slice-set": "data.shares=[0.4, 0.3, 0.3]",
+}
 #: Training rounds pictures to whole grey values once; the exported graph does not.
 _ROUNDED = {"rtol": 0.02, "atol": 0.02}
 
@@ -41,6 +49,15 @@ def check_picture(path: Path) -> None:
     assert len(np.unique(grey)) >= _LEAST_GREYS, f"{path.name} is one colour or nearly so"
 
 
+def check_plot(path: Path) -> None:
+    """Check that a plot is a picture and shows data: more than axes, text and a diagonal."""
+    check_picture(path)
+    with Image.open(path) as opened:
+        rgb = np.asarray(opened.convert("RGB"), dtype=np.int16)
+    n_coloured = int((rgb.max(axis=2) - rgb.min(axis=2) > _COLOUR).sum())
+    assert n_coloured >= _LEAST_COLOURED, f"{path.name} shows axes alone"
+
+
 def check_training(recipe: Recipe, folder: Path) -> None:
     """Check that a training left figures, pictures, checkpoints, manifest and card."""
     names = {path.name for path in folder.iterdir()}
@@ -52,8 +69,10 @@ def check_training(recipe: Recipe, folder: Path) -> None:
     assert expected - (by_member if members else set()) <= names
     for member in members or [folder]:
         assert by_member <= {path.name for path in member.iterdir()}
-        check_picture(member / "curves.png")
-    for picture in [*folder.glob("*.png"), *folder.glob("model/*.png")]:
+        check_plot(member / "curves.png")
+    for plot in folder.glob("*.png"):
+        check_plot(plot)
+    for picture in folder.glob("model/*.png"):
         check_picture(picture)
     _check_metrics(recipe, json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
     card = (folder / "model" / "card.md").read_text(encoding="utf-8")
@@ -104,8 +123,8 @@ def check_model_of_stranger(recipe: Recipe, data_folder: Path, folder: Path, out
         assert len(document["masks"]["patients"]) == len(data.patients())
         assert np.isfinite(document["masks"]["mean"]["value"])
         return
-    for picture in (out / "report").glob("*.png"):
-        check_picture(picture)
+    for plot in (out / "report").glob("*.png"):
+        check_plot(plot)
     assert document["images"]["n_images"] > 0
     if data.unit is Unit.GREY:
         assert document["images"]["n_images"] == len(data)

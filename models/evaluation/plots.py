@@ -42,7 +42,7 @@ def confusion_plot(figures: ClassificationFigures) -> bytes:
 def roc_plot(decided: Decided) -> bytes:
     """Draw the ROC curve of each class against the others; of two classes, the second alone.
 
-    A dot marks the decisions that were taken.
+    A dot marks the decisions that were taken. Images of one class alone have no curve; it says so.
     """
     figure, axes = _new()
     numbers = [1] if len(decided.classes) == 2 else range(len(decided.classes))  # noqa: PLR2004
@@ -54,6 +54,8 @@ def roc_plot(decided: Decided) -> bytes:
         _draw_roc(axes, decided.classes[number], decided.probabilities[:, number], truth, colour)
         called = decided.decisions == number
         axes.plot(called[~truth].mean(), called[truth].mean(), "o", color=colour, markersize=6)
+    if not axes.lines:
+        axes.text(0.5, 0.5, "images of one class alone: no curve", ha="center", va="center")
     _roc_axes(axes)
     return _png(figure)
 
@@ -108,6 +110,8 @@ def curves_plot(
     _draw_curves(below, figures, "validation data")
     below.set_ylim(-0.02, 1.02)
     below.set_xlabel("epoch")
+    n_epochs = max(map(len, losses.values()))
+    below.set_xlim(0.5, n_epochs + 0.5)
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _png(figure)
 
@@ -117,7 +121,7 @@ def _draw_curves(axes: Any, curves: Mapping[str, Sequence[float]], y_label: str)
     for number, (name, values) in enumerate(curves.items()):
         epochs = range(1, len(values) + 1)
         colour = _COLOURS[number % 7]
-        axes.plot(epochs, values, color=colour, marker="o", markersize=2.5, label=name)
+        axes.plot(epochs, values, color=colour, marker="o", markersize=3, label=name)
     axes.set_ylabel(y_label)
     axes.grid(color="0.9", linewidth=0.6)
     axes.legend(fontsize=8)

@@ -10,11 +10,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.evaluation.plots import curves_plot
+from models.evaluation.classification import Decided
+from models.evaluation.plots import curves_plot, roc_plot
 from models.training.recipe_files import SHIPPED_RECIPES, read_recipe
 from models.training.run import train_recipe
 from tests.dataset_factories import write_dataset
-from tests.recipe_checks import check_model_of_stranger, check_picture, check_training, run_command
+from tests.recipe_checks import (
+    SHARES_OF_TINY,
+    check_model_of_stranger,
+    check_picture,
+    check_plot,
+    check_training,
+    run_command,
+)
 from tests.recipe_factories import SMALL, small_recipe, surroundings
 
 NAMES = sorted(path.stem for path in SHIPPED_RECIPES.glob("*.toml"))
@@ -32,8 +40,10 @@ def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_recipe_runs_end_to_end(name: str, tmp_path: Path) -> None:
     """Every recipe with its own network, from a tiny data set to the report on its model."""
-    # The tiny data set has too few patients for five folds.
-    fewer = ("data.n_folds=2",) if name == "covid-ct-committee" else ()
+    # The tiny data sets have too few patients for five folds, or for sides of a sixth.
+    fewer = ["data.n_folds=2"] if name == "covid-ct-committee" else []
+    layout = small_recipe(name).data.layout
+    fewer += [SHARES_OF_TINY[layout]] if layout in SHARES_OF_TINY else []
     recipe = small_recipe(name, *fewer, side=96)
     data = write_dataset(recipe.data.layout, tmp_path / "data")
     train_recipe(recipe, data, surroundings(tmp_path / "out"))
@@ -74,7 +84,7 @@ def test_check_of_pictures_refuses_what_is_none(tmp_path: Path) -> None:
     """One colour, a thumbnail and half a file are no pictures."""
     path = tmp_path / "a.png"
     path.write_bytes(curves_plot({"training": [0.7]}, {"accuracy": [0.5]}))
-    check_picture(path)
+    check_plot(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(OSError, match="truncated"):
@@ -86,6 +96,26 @@ def test_check_of_pictures_refuses_what_is_none(tmp_path: Path) -> None:
     Image.fromarray(noise).save(path)
     with pytest.raises(AssertionError, match="is \\(40, 400\\)"):
         check_picture(path)
+
+
+def test_plot_of_one_class_alone_says_so(tmp_path: Path) -> None:
+    """No curve is drawn, which a person reads; the check of plots refuses it."""
+    path = tmp_path / "roc.png"
+    for labels, is_plot in (([1, 1], False), ([0, 1], True)):
+        decided = Decided(
+            classes=("normal", "covid-19"),
+            labels=np.array(labels),
+            probabilities=np.array([[0.7, 0.3], [0.2, 0.8]]),
+            decisions=np.array([0, 1]),
+            patients=("a", "b"),
+        )
+        path.write_bytes(roc_plot(decided))
+        check_picture(path)
+        if is_plot:
+            check_plot(path)
+            continue
+        with pytest.raises(AssertionError, match="axes alone"):
+            check_plot(path)
 
 
 def test_curves_of_one_epoch_are_seen() -> None:
