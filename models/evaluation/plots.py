@@ -112,7 +112,7 @@ def curves_plot(
     below.set_xlabel("epoch")
     n_epochs = max(map(len, losses.values()))
     below.set_xlim(0.5, n_epochs + 0.5)
-    below.xaxis.set_major_locator(MaxNLocator(integer=True))
+    below.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return _png(figure)
 
 
@@ -143,7 +143,7 @@ def slices_plot(patients: Mapping[str, tuple[Sequence[float], Sequence[int]]]) -
         axes.plot(places, scores, color=_COLOURS[0], linewidth=1.2, label="score")
         axes.set_ylim(0, 1)
         axes.set_title(name, fontsize=8, loc="left")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if number == 0:
             axes.legend(fontsize=7, loc="upper right")
     figure.supxlabel("slice, from caudal to cranial", fontsize=9)
