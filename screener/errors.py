@@ -161,6 +161,10 @@ class DatabaseUnavailable(Transient):
     """The audit database cannot be reached or does not accept writes."""
 
 
+class DamagedRow(DatabaseUnavailable):
+    """A row of the audit database was edited so that the database itself cannot work with it."""
+
+
 class StepHung(Transient):
     """A step of a run took longer than it may; the process that did it is ended."""
 

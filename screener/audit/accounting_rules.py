@@ -19,7 +19,7 @@ from screener.audit.tables import (
     Series,
     Study,
 )
-from screener.audit.tolerant_types import is_unreadable
+from screener.audit.tolerant_types import LAST_NUMBER, is_unreadable
 from screener.domain import DeliveryState, ResultKind, RunState, StudyState
 
 if TYPE_CHECKING:
@@ -150,10 +150,17 @@ def _unreadable_rows(dialect: str) -> Select[Any]:
 
 def _impossible_counts() -> Select[Any]:
     runs = select(Run.run_id).where(
-        (Run.attempts_forgiven < 0) | (Run.attempts_forgiven > Run.attempt)
+        (Run.attempts_forgiven < 0)
+        | (Run.attempts_forgiven > Run.attempt)
+        | (Run.attempt == LAST_NUMBER)
     )
     deliveries = select(Delivery.delivery_id).where(
-        (Delivery.attempt < 0) | (Delivery.n_failures < 0) | (Delivery.n_denials < 0)
+        or_(
+            *(
+                (count < 0) | (count == LAST_NUMBER)
+                for count in (Delivery.attempt, Delivery.n_failures, Delivery.n_denials)
+            )
+        )
     )
     return select(runs.union_all(deliveries).subquery().c[0])
 

@@ -19,6 +19,7 @@ from screener.audit.events import EventKind, JsonValue, append_event
 from screener.audit.inputs import lock_study, read_inputs, read_shortfall
 from screener.audit.runs import has_newer_run
 from screener.audit.tables import ResultObjectRow, Run
+from screener.audit.tolerant_types import one_more_of
 from screener.domain import PredecessorReport, ResultKind, RunIdentity, RunReason, RunState
 from screener.errors import LostClaim
 
@@ -104,7 +105,7 @@ def claim_run(
         .where(Run.run_id == candidate.scalar_subquery(), Run.state == RunState.QUEUED)
         .values(
             state=RunState.RUNNING,
-            attempt=Run.attempt + 1,
+            attempt=one_more_of(Run.attempt),
             lease_owner=owner,
             lease_expires_at=now + timedelta(seconds=lease_s),
         )
@@ -185,7 +186,7 @@ def return_run(database: Database, claim: ClaimedRun, now: datetime) -> None:
         .where(is_mine(claim))
         .values(
             state=RunState.QUEUED,
-            attempts_forgiven=Run.attempts_forgiven + 1,
+            attempts_forgiven=one_more_of(Run.attempts_forgiven),
             not_before_at=now,
             rung_at=None,
             lease_owner=None,

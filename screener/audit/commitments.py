@@ -15,6 +15,7 @@ from screener.audit.delivery_claims import tell
 from screener.audit.events import EventKind
 from screener.audit.inputs import lock_study
 from screener.audit.tables import Delivery, DeliveryObject
+from screener.audit.tolerant_types import one_more
 from screener.domain import DeliveryState
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def settle_commitment(
         delivery = session.scalars(asked.with_for_update()).first()
         if delivery is None or delivery.state is not DeliveryState.SENT:
             return delivery.state if delivery else None
-        delivery.attempt += 1
+        delivery.attempt = one_more(delivery.attempt)
         missing, n_objects = _mark_missing(session, delivery, report, arrived)
         n_committed = n_objects - len(missing)
         detail = f"storage commitment for {n_committed} of {n_objects} objects"
@@ -140,7 +141,7 @@ def _send_again(
 ) -> None:
     # Sending counts as success each time; here only a commitment does.
     delivery.n_failures = delivery.n_denials
-    delivery.n_denials += 1
+    delivery.n_denials = one_more(delivery.n_denials)
     retry_or_bury(session, delivery, detail, now, policy)
     roll_up(session, delivery.run_id, now)
 

@@ -27,7 +27,7 @@ from sqlalchemy.orm import Session
 from screener.audit.schema import migrate, newest_revisions, one_line, revisions
 from screener.audit.tolerant_types import read_object
 from screener.audit.upkeep_tables import TrailCount
-from screener.errors import ConfigError, DatabaseUnavailable
+from screener.errors import ConfigError, DamagedRow, DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -337,7 +337,7 @@ def _translated(driver: Any = sqlalchemy_errors) -> Iterator[None]:
         raise DatabaseUnavailable(f"audit database: {one_line(error)}") from error
     except driver.DataError as error:
         # What we write fits; what somebody edited may be a number beyond the end of its kind.
-        raise DatabaseUnavailable(
+        raise DamagedRow(
             f"audit database: {one_line(error)}; a row was edited so that nobody can work with it: "
             "see `screener doctor --accounting`"
         ) from error

@@ -25,6 +25,7 @@ from screener.audit.delivery_claims import (
 from screener.audit.events import EventKind, JsonValue
 from screener.audit.inputs import lock_study
 from screener.audit.tables import Delivery, DeliveryObject, Run
+from screener.audit.tolerant_types import one_more
 from screener.domain import DeliveryState, RunState
 from screener.errors import LostClaim
 
@@ -215,7 +216,7 @@ def postpone(
     session: Session, delivery: Delivery, detail: str, now: datetime, policy: RetryPolicy
 ) -> None:
     """Free the delivery until its next try."""
-    delivery.n_failures += 1
+    delivery.n_failures = one_more(delivery.n_failures)
     delay_s = policy.delay_s(delivery.n_failures, delivery.delivery_id)
     delivery.not_before_at = now + timedelta(seconds=delay_s)
     delivery.last_detail = detail

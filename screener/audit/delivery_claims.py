@@ -16,6 +16,7 @@ from sqlalchemy.orm import aliased
 
 from screener.audit.events import EventKind, JsonValue, append_event
 from screener.audit.tables import Delivery, DeliveryObject, ResultObjectRow
+from screener.audit.tolerant_types import one_more_of
 from screener.domain import DeliveryState, ResultKind
 from screener.errors import LostClaim
 
@@ -198,7 +199,7 @@ def _take(
         .where(Delivery.delivery_id == chosen, Delivery.state.in_(takeable))
         .values(
             state=state,
-            attempt=Delivery.attempt + 1,
+            attempt=one_more_of(Delivery.attempt),
             lease_owner=owner,
             lease_expires_at=now + timedelta(seconds=lease_s),
         )

@@ -100,8 +100,15 @@ def _run(run: RunStory) -> Iterator[str]:
             f"on {model.provider}{fallback}"
         )
     if run.evidence:
-        yield from _evidence(run, run.evidence)
+        yield from _readable_evidence(run, run.evidence)
     yield from _results(run)
+
+
+def _readable_evidence(run: RunStory, evidence: Mapping[str, Any]) -> list[str]:
+    try:
+        return list(_evidence(run, evidence))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return ["its evidence is not what a run writes: the row was edited"]
 
 
 def _evidence(run: RunStory, evidence: Mapping[str, Any]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Float,
     Integer,
     String,
+    case,
     false,
     func,
     literal,
@@ -42,6 +43,8 @@ NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 #: Times outside these are none either: with the days of a rule added they would overflow.
 FIRST_TIME = datetime(1900, 1, 1, tzinfo=UTC)
 LAST_TIME = datetime(2999, 12, 31, tzinfo=UTC)
+#: The end of a whole number; one more, and PostgreSQL refuses the whole statement.
+LAST_NUMBER = 2**31 - 1
 #: Longest value of an enumeration, in characters.
 MAX_WORD_LENGTH = 40
 
@@ -161,6 +164,16 @@ class Number(TypeDecorator[float]):
         """Give the number; SQLite may hand out anything."""
         del dialect
         return value if value is None or isinstance(value, int | float) else float("nan")
+
+
+def one_more(n: int) -> int:
+    """Count one more; at the end of its kind, where only an edit leads, a count stands still."""
+    return min(n + 1, LAST_NUMBER)
+
+
+def one_more_of(column: Any) -> ColumnElement[int]:
+    """Give the same as an expression."""
+    return case((column < LAST_NUMBER, column + 1), else_=column)
 
 
 def read_object(text: str | bytes) -> dict[str, Any]:

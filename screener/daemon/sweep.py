@@ -30,7 +30,7 @@ from screener.daemon.fail_points import FailPoint
 from screener.daemon.site import Site, utc_now
 from screener.deliver.web_errors import LONGEST_RETRY_AFTER_S
 from screener.destinations import DimseDestinationSettings
-from screener.errors import WrongUse
+from screener.errors import DamagedRow, WrongUse
 from screener.logs import get_log
 
 if TYPE_CHECKING:
@@ -44,10 +44,19 @@ def sweep(site: Site) -> None:
     now = utc_now()
     _mend_waits(site, now)
     for study in open_studies(site.database):
-        _complete(site, study, _arrivals(study), now)
+        _complete_if_sound(site, study, now)
     site.fail_points.reach(FailPoint.MID_SWEEP)
     _end_silent_claims(site, now)
     _ring(site, now)
+
+
+def _complete_if_sound(site: Site, study: OpenStudy, now: datetime) -> None:
+    """Complete a study where it is time; one whose rows were edited holds up no other."""
+    try:
+        _complete(site, study, _arrivals(study), now)
+    except DamagedRow as error:
+        uid = study.study_instance_uid
+        get_log().error("study_damaged", study_instance_uid=uid, detail=error)
 
 
 def complete_by_person(site: Site, study_instance_uid: str) -> str:

@@ -15,9 +15,10 @@ from sqlalchemy import DateTime, text
 from screener.audit.accounting import AccountingRule, accounting
 from screener.audit.alerts import AlertKind, Condition, list_alerts, settle_alerts
 from screener.audit.backlog import measure_backlog
-from screener.audit.claims import claim_run
+from screener.audit.claims import claim_run, expire_leases
 from screener.audit.database import Database
 from screener.audit.deliveries import claim_delivery
+from screener.audit.delivery_sweep import expire_delivery_leases
 from screener.audit.ledger import open_studies, register_instance
 from screener.audit.queries import list_studies
 from screener.audit.story import why
@@ -25,20 +26,27 @@ from screener.audit.table_types import Row
 from screener.audit.telling import render_story
 from screener.audit.tolerant_types import UtcDateTime
 from screener.audit.waits import LongestWaits, mend_lost_times, mend_waits
-from screener.errors import DatabaseUnavailable
+from screener.daemon.site import open_site
+from screener.daemon.sweep import sweep
+from screener.domain import StudyState
+from screener.errors import DamagedRow
+from screener.settings import Settings
 from tests.audit_factories import (
     LEASE_S,
+    POLICY,
     STUDY,
     after,
     claim,
     make_instance,
     make_received,
     queue_run,
+    receive_study,
     report,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.integration
 
@@ -123,11 +131,47 @@ def test_endless_time_of_an_alert_stops_no_other(database: Database) -> None:
 def test_generation_beyond_counting_costs_its_own_study(database: Database) -> None:
     """Nothing more comes into that study, with a word why; others arrive, books are made."""
     edit(database, set_of_study("studies", "generation", str(2**31 - 1)))
-    with pytest.raises(DatabaseUnavailable, match="a row was edited"):
+    with pytest.raises(DamagedRow, match="a row was edited"):
         register_instance(database, make_received(make_instance(99)), after(900))
     register_instance(database, make_received(make_instance(99, study=OTHER)), after(900))
     violations = accounting(database, after(900)).violations
     assert STUDY in {example for one in violations for example in one.examples}
+
+
+def test_counts_at_their_end_stop_no_claim(database: Database) -> None:
+    """The edited run and delivery are the first in the queue; whoever comes next is not held up."""
+    for table, state in (("runs", "queued"), ("deliveries", "retrying")):
+        edit(database, set_of_study(table, "state", state))
+        edit(database, set_of_study(table, "attempt", str(2**31 - 1)))
+    edit(database, set_of_study("deliveries", "n_failures", str(2**31 - 1)))
+    waiting = queue_run(database, study=STUDY + "8")
+    names = {one.rule for one in accounting(database, after(900)).violations}
+    assert AccountingRule.COUNT_IS_POSSIBLE in names
+    claimed, sent = set(), set()
+    while (run := claim_run(database, None, "w1", LEASE_S, after(2000))) is not None:
+        claimed.add(run.run_id)
+    while (one := claim_delivery(database, None, "s1", LEASE_S, after(2000))) is not None:
+        sent.add(one.study_instance_uid)
+    assert waiting in claimed
+    assert sent == {STUDY, OTHER}
+    assert len(expire_leases(database, after(9000), POLICY)) == 2
+    assert len(expire_delivery_leases(database, after(9000), POLICY)) == 2
+
+
+def test_study_that_cannot_be_completed_holds_up_no_other(
+    database: Database, tmp_path: Path
+) -> None:
+    """Its newest run has the last version there is; the study after it is completed."""
+    edit(database, set_of_study("runs", "version", str(2**31 - 1)))
+    register_instance(database, make_received(make_instance(99)), after(900))
+    receive_study(database, study=STUDY + "8")
+    url = database.engine.url.render_as_string(hide_password=False)
+    site = open_site(Settings.model_validate({"data_dir": tmp_path, "database": {"url": url}}))
+    sweep(site)
+    site.database.dispose()
+    states = {one.study_instance_uid: one.state for one in list_studies(database)}
+    assert states[STUDY] is StudyState.RECEIVING
+    assert states[STUDY + "8"] is StudyState.UNVERIFIED
 
 
 def test_json_that_is_no_object_reads_as_empty(database: Database) -> None:

@@ -16,6 +16,7 @@ from screener.audit.deliveries import claim_delivery
 from screener.audit.ledger import open_studies, register_instance
 from screener.audit.queries import list_studies
 from screener.audit.story import why
+from screener.audit.telling import render_story
 from screener.audit.waits import LongestWaits, mend_lost_times, mend_waits
 from tests.audit_factories import (
     LEASE_S,
@@ -92,6 +93,14 @@ def test_damaged_report_and_trail_do_not_stop_a_claim(database: Database) -> Non
     waiting = queue_run(database)
     assert waiting in _claim_all(database)
     assert next(event.payload for event in why(database, STUDY).events) == {}
+
+
+@pytest.mark.parametrize("evidence", ['{"a": 1}', '{"ranking": 1}', "[]", "null"])
+def test_story_of_edited_evidence_is_told(database: Database, evidence: str) -> None:
+    """JSON of another shape costs its lines, not the answer to why."""
+    report(database, claim(database, queue_run(database)))
+    _edit(database, f"UPDATE runs SET evidence = '{evidence}'")  # noqa: S608  of a test
+    assert "attempt(s)" in render_story(why(database, STUDY))
 
 
 def _edit(database: Database, *statements: str) -> None:
