@@ -24,12 +24,12 @@ def render_story(story: StudyStory) -> str:
     """Tell a study in words: arrival, completion, each run, its deliveries, the timeline."""
     lines = [f"Study {story.status.study_instance_uid}", ""]
     lines += ["What came", *_indent(_arrivals(story)), ""]
-    lines += ["When it was thought complete", *_indent(_completions(story)), ""]
+    lines += ["When it was thought complete", *_indent(_readable(_completions(story))), ""]
     for run in story.runs:
         lines += [_run_title(run), *_indent(_run(run)), ""]
     if not story.runs:
         lines += ["No run yet", ""]
-    lines += ["Timeline (UTC)", *_indent(_timeline(story))]
+    lines += ["Timeline (UTC)", *_indent(_readable(_timeline(story)))]
     return "\n".join(lines)
 
 
@@ -100,15 +100,16 @@ def _run(run: RunStory) -> Iterator[str]:
             f"on {model.provider}{fallback}"
         )
     if run.evidence:
-        yield from _readable_evidence(run, run.evidence)
+        yield from _readable(_evidence(run, run.evidence))
     yield from _results(run)
 
 
-def _readable_evidence(run: RunStory, evidence: Mapping[str, Any]) -> list[str]:
+def _readable(lines: Iterator[str]) -> Iterator[str]:
+    """Tell as far as JSON has the shape that the node writes."""
     try:
-        return list(_evidence(run, evidence))
+        yield from lines
     except (KeyError, TypeError, ValueError, AttributeError):
-        return ["its evidence is not what a run writes: the row was edited"]
+        yield "the rest cannot be told: a row was edited and is not what the node writes"
 
 
 def _evidence(run: RunStory, evidence: Mapping[str, Any]) -> Iterator[str]:

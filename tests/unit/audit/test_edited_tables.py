@@ -93,6 +93,7 @@ def test_damaged_report_and_trail_do_not_stop_a_claim(database: Database) -> Non
     waiting = queue_run(database)
     assert waiting in _claim_all(database)
     assert next(event.payload for event in why(database, STUDY).events) == {}
+    assert "cannot be told: a row was edited" in render_story(why(database, STUDY))
 
 
 @pytest.mark.parametrize("evidence", ['{"a": 1}', '{"ranking": 1}', "[]", "null"])
