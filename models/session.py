@@ -159,7 +159,8 @@ class LungSegmenter(_OpenModel):
         check_stack(images, self.manifest.unit)
         feed = {self.manifest.inputs[0]: images}
         lung, with_solid, sums = self._open.run_all(self.manifest.outputs, feed)
-        return two_answers(self.mask(lung), self.mask(with_solid), sums)
+        calibrated = with_solid / np.float32(self.manifest.calibration.temperature)
+        return two_answers(self.mask(lung), calibrated, sums)
 
     def mask(self, logits: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Apply the manifest's threshold, without going through probabilities."""

@@ -5,7 +5,7 @@ lungs, right and left, holes) is decided once all slices are there. The gate loo
 because headers lie about body parts: without two air-filled lungs there is no decision.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -85,7 +85,7 @@ def display_flips(orientation: tuple[float, float, float, float, float, float]) 
 
 def find_lung_pixels(
     batches: Iterable[tuple[int, HuArray]], segmenter: Segmenter, flips: DisplayFlips
-) -> MaskArray:
+) -> list[LungAnswers]:
     """Run the lung network over slices as they come.
 
     Parameters
@@ -100,7 +100,7 @@ def find_lung_pixels(
     Returns
     -------
     :
-        Raw mask ``(slices, rows, columns)``, oriented as stored.
+        The answers batch by batch, oriented as stored.
 
     Raises
     ------
@@ -114,13 +114,18 @@ def find_lung_pixels(
             answers = segmenter.answers(shown)
         except ModelError as error:
             raise ModelFailure(str(error)) from error
-        levels = answers.levels
-        if levels.shape != batch_hu.shape:
+        codes = answers.codes
+        if codes.shape != batch_hu.shape:
             raise ModelFailure(
-                f"the lung model gave {levels.shape} for {batch_hu.shape} from slice {start + 1} on"
+                f"the lung model gave {codes.shape} for {batch_hu.shape} from slice {start + 1} on"
             )
-        found.append(LungAnswers(np.asarray(flips.apply(levels), dtype=np.uint8), answers.sums))
-    return choose_answer(found)
+        found.append(LungAnswers(np.asarray(flips.apply(codes), dtype=np.uint8), answers.sums))
+    return found
+
+
+def choose_lung_pixels(answers: Sequence[LungAnswers], volume: Volume) -> MaskArray:
+    """Choose the raw mask of a volume from the answers to its slices, oriented as stored."""
+    return choose_answer(answers, volume.spacing_mm[0])
 
 
 def label_lung_mask(mask: MaskArray, volume: Volume) -> LungMask:

@@ -100,7 +100,7 @@ def segment_volume(
         segmenter.answers(images[begin : begin + BATCH_SIZE])
         for begin in range(0, len(images), BATCH_SIZE)
     ]
-    return label_lungs(choose_answer(answers), spacing_mm)
+    return label_lungs(choose_answer(answers, spacing_mm[0]), spacing_mm)
 
 
 def lung_boxes(masks: NDArray[np.bool_]) -> NDArray[np.float32]:

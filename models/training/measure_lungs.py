@@ -76,7 +76,7 @@ class TorchSegmenter:
         """Give the lungs without and with what is solid."""
         with torch.inference_mode():
             lung, with_solid, sums = self._graph(torch.from_numpy(images))
-        return two_answers(self.mask(lung.numpy()), self.mask(with_solid.numpy()), sums.numpy())
+        return two_answers(self.mask(lung.numpy()), with_solid.numpy(), sums.numpy())
 
     def mask(self, logits: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Apply the threshold."""
