@@ -51,7 +51,8 @@ SOLID_PROBABILITY = 0.4
 SOLID_SMOOTHING_MM = 6.0
 #: The highest bit of ``LungAnswers.codes`` is the first answer. The other seven are the logit of
 #: the second in eighths, 64 where it is 0.
-_LUNG_BIT, _ZERO, _STEPS = 0x80, 64, 8.0
+_LUNG_BIT, _SOLID_BITS = np.uint8(0x80), np.uint8(0x7F)
+_ZERO, _STEPS = 64, 8.0
 #: Rows that are averaged at a time, so that little of a volume stands in memory as real numbers.
 _ROWS_AT_A_TIME = 32
 
@@ -73,13 +74,13 @@ def two_answers(
     lung: BoolVolume, solid_logits: NDArray[np.float32], sums: NDArray[np.float32]
 ) -> LungAnswers:
     """Put a mask, and the logits of lung with what is solid, into one array."""
-    rounded = (_STEPS * solid_logits + (_ZERO + 0.5)).clip(0, _LUNG_BIT - 1)
-    return LungAnswers(rounded.astype(np.uint8) | (lung.view(np.uint8) << 7), sums)
+    rounded = (_STEPS * solid_logits + (_ZERO + 0.5)).clip(0, int(_SOLID_BITS))
+    return LungAnswers(rounded.astype(np.uint8) | (lung.view(np.uint8) * _LUNG_BIT), sums)
 
 
 def one_answer(lung: BoolVolume) -> LungAnswers:
     """Give the mask of a network that tells nothing about solid lung."""
-    return LungAnswers(lung.view(np.uint8) << 7, np.zeros((len(lung), 2), np.float32))
+    return LungAnswers(lung.view(np.uint8) * _LUNG_BIT, np.zeros((len(lung), 2), np.float32))
 
 
 def choose_answer(answers: Sequence[LungAnswers], slice_mm: float) -> BoolVolume:
@@ -97,7 +98,7 @@ def choose_answer(answers: Sequence[LungAnswers], slice_mm: float) -> BoolVolume
     codes = np.concatenate([one.codes for one in answers])
     added, found = np.concatenate([one.sums for one in answers]).sum(axis=0, dtype=np.float64)
     if added > SOLID_VOLUME_SHARE * found:
-        return _average(codes & (_LUNG_BIT - 1), slice_mm)
+        return _average(codes & _SOLID_BITS, slice_mm)
     return codes >= _LUNG_BIT
 
 
