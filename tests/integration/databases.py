@@ -51,11 +51,11 @@ def postgres_url(postgres_server_url: str) -> Iterator[str]:
 
 
 @contextmanager
-def fresh_database(server_url: str) -> Iterator[str]:
-    """Make an empty database, give its URL, and drop it with whoever is still connected."""
+def fresh_database(server_url: str, template: str = "template1") -> Iterator[str]:
+    """Make a database, give its URL, and drop it with whoever is still connected."""
     name = f"screener_{uuid.uuid4().hex}"
     with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
     try:
         yield server_url.rsplit("/", 1)[0] + f"/{name}"
     finally:

@@ -43,6 +43,7 @@ from tests.audit_factories import (
     receive_study,
     report,
 )
+from tests.integration.databases import fresh_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,15 +62,26 @@ TIMES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def reported_url(postgres_server_url: str) -> Iterator[str]:
+    """Give the URL of a database with two reported studies, from which others are copied."""
+    with fresh_database(postgres_server_url) as url:
+        opened = Database(url)
+        opened.upgrade()
+        report(opened, claim(opened, queue_run(opened)))
+        report(opened, claim(opened, queue_run(opened, study=OTHER)))
+        opened.dispose()
+        yield url
+
+
 @pytest.fixture
-def database(postgres_url: str) -> Iterator[Database]:
-    """Give a database with two reported studies."""
-    opened = Database(postgres_url)
-    opened.upgrade()
-    report(opened, claim(opened, queue_run(opened)))
-    report(opened, claim(opened, queue_run(opened, study=OTHER)))
-    yield opened
-    opened.dispose()
+def database(postgres_server_url: str, reported_url: str) -> Iterator[Database]:
+    """Give a copy of that database."""
+    template = reported_url.rsplit("/", 1)[1]
+    with fresh_database(postgres_server_url, template) as url:
+        opened = Database(url)
+        yield opened
+        opened.dispose()
 
 
 def edit(database: Database, *statements: str) -> None:
