@@ -53,6 +53,9 @@ _VANISHED_SERVER = {
 }
 #: Bytes that are no UTF-8 must not make a table unreadable; the chain sees that they were changed.
 _READABLE_TEXT = partial(str, encoding="utf-8", errors="replace")
+#: What PostgreSQL answers where a person took away a schema, table, column or right; SQLite says
+#: the same as an operational error.
+_OF_SCHEMA = {"3F000", "42P01", "42703", "42501"}
 _BEGIN_OPTION = "screener_begin"
 _BEGIN_WRITING = "BEGIN IMMEDIATE"
 #: Under this key a session counts the events that it is about to write.
@@ -340,6 +343,13 @@ def _translated(driver: Any = sqlalchemy_errors) -> Iterator[None]:
         raise DamagedRow(
             f"audit database: {one_line(error)}; a row was edited so that nobody can work with it: "
             "see `screener doctor --accounting`"
+        ) from error
+    except driver.ProgrammingError as error:
+        if getattr(getattr(error, "orig", error), "sqlstate", None) not in _OF_SCHEMA:
+            raise
+        raise DatabaseUnavailable(
+            f"audit database: {one_line(error)}; its schema or the rights of its account were "
+            "changed: restore them, or a backup"
         ) from error
     except driver.DatabaseError as error:
         if type(error) is not driver.DatabaseError:  # a broken rule is a mistake of ours

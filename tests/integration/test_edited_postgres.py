@@ -29,7 +29,7 @@ from screener.audit.waits import LongestWaits, mend_lost_times, mend_waits
 from screener.daemon.site import open_site
 from screener.daemon.sweep import sweep
 from screener.domain import StudyState
-from screener.errors import DamagedRow
+from screener.errors import DamagedRow, DatabaseUnavailable
 from screener.settings import Settings
 from tests.audit_factories import (
     LEASE_S,
@@ -184,6 +184,31 @@ def test_study_that_cannot_be_completed_holds_up_no_other(
     states = {one.study_instance_uid: one.state for one in list_studies(database)}
     assert states[STUDY] is StudyState.RECEIVING
     assert states[STUDY + "8"] is StudyState.UNVERIFIED
+
+
+@pytest.mark.parametrize(
+    "change", ["ALTER TABLE alerts RENAME TO elsewhere", "ALTER TABLE alerts DROP COLUMN detail"]
+)
+def test_schema_that_a_person_changed_is_named(database: Database, change: str) -> None:
+    """An error of ours with the mend, whoever asks; what needs it not goes on."""
+    edit(database, change)
+    with pytest.raises(DatabaseUnavailable, match="were changed: restore them"):
+        list_alerts(database, is_open_only=True)
+    assert {STUDY, OTHER} == {one.study_instance_uid for one in list_studies(database)}
+
+
+def test_account_without_rights_is_named(database: Database) -> None:
+    """Whether it reads by the mapper or writes by the driver's own cursor."""
+    edit(database, "DROP ROLE IF EXISTS stranger", "CREATE ROLE stranger LOGIN")
+    url = database.engine.url.set(username="stranger")
+    stranger = Database(url.render_as_string(hide_password=False))
+    for ask in (
+        lambda: list_studies(stranger),
+        lambda: register_instance(stranger, make_received(make_instance(99)), after(900)),
+    ):
+        with pytest.raises(DatabaseUnavailable, match="permission denied"):
+            ask()
+    stranger.dispose()
 
 
 def test_json_that_is_no_object_reads_as_empty(database: Database) -> None:
