@@ -44,7 +44,10 @@ def open_model_folder(path: Path) -> ModelFolder:
     """
     for name in (MANIFEST_FILE, GRAPH_FILE):
         if not (path / name).is_file():
-            raise ModelNotFound(f"{path} is no model folder: {name} is missing; restore it")
+            # The folder of a training holds its model one level down.
+            inner = path / "model"
+            mend = f"name {inner}" if (inner / name).is_file() else "restore it"
+            raise ModelNotFound(f"{path} is no model folder: {name} is missing; {mend}")
     return ModelFolder(path, read_manifest(path))
 
 

@@ -92,3 +92,10 @@ def test_registry_absent_root_is_not_found(tmp_path: Path) -> None:
         list_models(tmp_path / "nowhere")
     with pytest.raises(ModelNotFound, match=r"manifest\.toml is missing"):
         open_model_folder(tmp_path)
+
+
+def test_registry_folder_of_a_training_leads_to_its_model(tmp_path: Path) -> None:
+    """Who names the folder of a training is told where its model lies."""
+    shutil.copytree(SHIPPED_MODELS / "slice_classifier", tmp_path / "model")
+    with pytest.raises(ModelNotFound, match=f"name {tmp_path / 'model'}"):
+        open_model_folder(tmp_path)
