@@ -6,7 +6,6 @@ lungs that touch at the front are still two. Needs numpy and scipy only; trainin
 screening share it.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,91 +37,6 @@ class ComponentRules:
 
 
 DEFAULT_RULES = ComponentRules()
-
-
-#: Share of a volume's lungs that only the answer with solid lung finds, from which it is believed
-#: in every slice. Eight LCTSC patients have 0.01 to 0.12 as they are, the highest one with real
-#: collapse, up to 0.14 with ground glass, and 0.23 and more with half of the lungs consolidated.
-SOLID_VOLUME_SHARE = 0.18
-#: What such a volume's answer with solid lung is cut at, once it is averaged over slices: an
-#: average leaves fewer false parts, so that the cut may be lower than that of single slices.
-SOLID_PROBABILITY = 0.4
-#: Standard deviation of that average along the slices, in mm.
-SOLID_SMOOTHING_MM = 6.0
-#: The highest bit of ``LungAnswers.codes`` is the first answer. The other seven are the logit of
-#: the second in eighths, 64 where it is 0.
-_LUNG_BIT, _SOLID_BITS = np.uint8(0x80), np.uint8(0x7F)
-_ZERO, _STEPS = 64, 8.0
-#: Rows that are averaged at a time, so that little of a volume stands in memory as real numbers.
-_ROWS_AT_A_TIME = 32
-
-
-@dataclass(frozen=True, slots=True)
-class LungAnswers:
-    """Two answers of a network to some slices: their lungs, and the same with all that is solid.
-
-    ``codes`` is uint8 ``(slices, rows, columns)`` as :func:`two_answers` makes it, a byte a pixel
-    for both answers. ``sums`` is float32 ``(slices, 2)``: what only the second answer finds, and
-    all that it finds, as sums of probabilities over the network's own pixels.
-    """
-
-    codes: NDArray[np.uint8]
-    sums: NDArray[np.float32]
-
-
-def two_answers(
-    lung: BoolVolume, solid_logits: NDArray[np.float32], sums: NDArray[np.float32]
-) -> LungAnswers:
-    """Put a mask, and the logits of lung with what is solid, into one array."""
-    rounded = (_STEPS * solid_logits + (_ZERO + 0.5)).clip(0, int(_SOLID_BITS))
-    return LungAnswers(rounded.astype(np.uint8) | (lung.view(np.uint8) * _LUNG_BIT), sums)
-
-
-def one_answer(lung: BoolVolume) -> LungAnswers:
-    """Give the mask of a network that tells nothing about solid lung."""
-    return LungAnswers(lung.view(np.uint8) * _LUNG_BIT, np.zeros((len(lung), 2), np.float32))
-
-
-def choose_answer(answers: Sequence[LungAnswers], slice_mm: float) -> BoolVolume:
-    """Choose one mask for the whole volume; ``answers`` in the order of its slices.
-
-    A lobe that is solid in one slice is solid in the next, so what the whole volume shows decides
-    better than each slice alone: where little of a lung is solid, in slices at its edge. For the
-    same reason the answer with solid lung is averaged over neighbouring slices.
-
-    Parameters
-    ----------
-    slice_mm
-        Distance of slices.
-    """
-    codes = np.concatenate([one.codes for one in answers])
-    added, found = np.concatenate([one.sums for one in answers]).sum(axis=0, dtype=np.float64)
-    if added > SOLID_VOLUME_SHARE * found:
-        return _average(codes & _SOLID_BITS, slice_mm)
-    return codes >= _LUNG_BIT
-
-
-def _average(steps: NDArray[np.uint8], slice_mm: float) -> BoolVolume:
-    """Average the coded logits of the second answer along the slices, and cut them."""
-    odds = SOLID_PROBABILITY / (1.0 - SOLID_PROBABILITY)
-    cut = _ZERO + _STEPS * float(np.log(odds))
-    mask = np.zeros(steps.shape, dtype=np.bool_)
-    # An average exceeds nothing that no slice exceeds: most rows and columns need no look.
-    box = _bounding_box((steps.max(axis=0) > cut)[np.newaxis])
-    if box is None:
-        return mask
-    inside, found = steps[:, box[1], box[2]], mask[:, box[1], box[2]]
-    for first in range(0, inside.shape[1], _ROWS_AT_A_TIME):
-        rows = slice(first, first + _ROWS_AT_A_TIME)
-        smooth = ndimage.gaussian_filter1d(
-            inside[:, rows].astype(np.float32),
-            SOLID_SMOOTHING_MM / slice_mm,
-            axis=0,
-            mode="nearest",
-            truncate=3.0,
-        )
-        np.greater(smooth, cut, out=found[:, rows])
-    return mask
 
 
 def label_lungs(

@@ -21,7 +21,7 @@ from models.errors import (
     ModelInputInvalid,
     ProviderUnavailable,
 )
-from models.lung_components import LungAnswers, one_answer, two_answers
+from models.lung_answers import LungAnswers, one_answer, two_answers
 from models.manifest import InputUnit, Manifest, Task
 from models.model_arrays import check_boxes, check_stack, sigmoid, softmax
 from models.registry import ModelFolder, verify_model

@@ -97,7 +97,8 @@ def _segment_series(
         volume = decoded.volume()
         defects = (*selected.defects, *decoded.defects)
         record(facts.VolumeAssembled.of(volume, defects))
-        mask = segment.choose_lung_pixels(answers, volume)
+        batch_size = tools.decoding.batch_size
+        mask = segment.choose_lung_pixels(answers, volume, tools.segmenter, batch_size)
         lungs = segment.label_lung_mask(mask, volume)
         segment.check_chest(lungs, volume, tools.chest)
     found.volume, found.lungs, found.defects = volume, lungs, (*found.defects, *defects)

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import ModelError
-from models.lung_components import LungAnswers, choose_answer, label_lungs
+from models.lung_answers import LungAnswers, choose_lungs
+from models.lung_components import label_lungs
 from screener.domain import (
     LEFT_LUNG,
     RIGHT_LUNG,
@@ -123,9 +124,25 @@ def find_lung_pixels(
     return found
 
 
-def choose_lung_pixels(answers: Sequence[LungAnswers], volume: Volume) -> MaskArray:
-    """Choose the raw mask of a volume from the answers to its slices, oriented as stored."""
-    return choose_answer(answers, volume.spacing_mm[0])
+def choose_lung_pixels(
+    answers: Sequence[LungAnswers], volume: Volume, segmenter: Segmenter, batch_size: int
+) -> MaskArray:
+    """Choose the raw mask of a volume from the answers to its slices, oriented as stored.
+
+    Raises
+    ------
+    ModelFailure
+        The model failed when it looked closer, or gave another shape than it got.
+    """
+    flips = display_flips(volume.slices[0].orientation)
+
+    def look_closer(rows: slice, columns: slice) -> list[LungAnswers]:
+        part = volume.volume_hu[:, rows, columns]
+        starts = range(0, len(part), batch_size)
+        batches = ((start, part[start : start + batch_size]) for start in starts)
+        return find_lung_pixels(batches, segmenter, flips)
+
+    return choose_lungs(answers, volume.spacing_mm, look_closer)
 
 
 def label_lung_mask(mask: MaskArray, volume: Volume) -> LungMask:

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from models.lung_components import LungAnswers, one_answer
+from models.lung_answers import LungAnswers, one_answer
 from models.manifest import Manifest
 from models.registry import find_model
 from screener.domain import HuArray

@@ -10,7 +10,8 @@ from scipy import ndimage
 
 from models.datasets import LabelledImages
 from models.errors import DatasetInvalid
-from models.lung_components import LungAnswers, choose_answer, label_lungs
+from models.lung_answers import LungAnswers, choose_lungs
+from models.lung_components import label_lungs
 
 #: Slices per call of a session; more gains nothing on a CPU.
 BATCH_SIZE = 8
@@ -96,11 +97,17 @@ def segment_volume(
     segmenter: Segmenter, images: NDArray[Any], spacing_mm: tuple[float, float, float]
 ) -> NDArray[np.uint8]:
     """Give lung labels of a whole volume: 0 background, 1 right, 2 left."""
-    answers = [
-        segmenter.answers(images[begin : begin + BATCH_SIZE])
-        for begin in range(0, len(images), BATCH_SIZE)
-    ]
-    return label_lungs(choose_answer(answers, spacing_mm[0]), spacing_mm)
+
+    def look(rows: slice, columns: slice) -> list[LungAnswers]:
+        return [
+            segmenter.answers(
+                np.ascontiguousarray(images[begin : begin + BATCH_SIZE, rows, columns])
+            )
+            for begin in range(0, len(images), BATCH_SIZE)
+        ]
+
+    whole = look(slice(None), slice(None))
+    return label_lungs(choose_lungs(whole, spacing_mm, look), spacing_mm)
 
 
 def lung_boxes(masks: NDArray[np.bool_]) -> NDArray[np.float32]:

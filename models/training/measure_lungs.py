@@ -18,7 +18,8 @@ from models.datasets.lung_slices import LungSlices
 from models.evaluation.bootstrap import Interval, mean_interval
 from models.evaluation.masks import dice
 from models.evaluation.volumes import Segmenter, segment_volume, threshold_lungs
-from models.lung_components import LungAnswers, label_lungs, two_answers
+from models.lung_answers import LungAnswers, two_answers
+from models.lung_components import label_lungs
 from models.phantom import (
     Pattern,
     place_consolidation,

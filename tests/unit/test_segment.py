@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.errors import InferenceFailed
+from models.lung_answers import LungAnswers, two_answers
 from screener.domain import HuArray, NotAnalysedReason, Volume
 from screener.errors import ModelFailure, NotAnalysable
 from screener.segment import (
@@ -35,7 +36,7 @@ def in_batches(volume: Volume, size: int = 5) -> Iterator[tuple[int, HuArray]]:
 def raw_mask(volume: Volume) -> NDArray[np.bool_]:
     flips = display_flips(volume.slices[0].orientation)
     answers = find_lung_pixels(in_batches(volume), ThresholdSegmenter(), flips)
-    return choose_lung_pixels(answers, volume)
+    return choose_lung_pixels(answers, volume, ThresholdSegmenter(), 4)
 
 
 def refusal_of(volume: Volume) -> NotAnalysable:
@@ -80,6 +81,36 @@ def test_batch_size_does_not_matter() -> None:
     )
     (whole,) = all_at_once
     assert (np.concatenate([part.codes for part in one]) == whole.codes).all()
+
+
+class SolidSegmenter(ThresholdSegmenter):
+    """Calls what is dense solid lung, and keeps the sizes that it was shown."""
+
+    def __init__(self) -> None:
+        self.sizes: set[tuple[int, ...]] = set()
+
+    def answers(self, images: HuArray) -> LungAnswers:
+        """Say that half of the lungs is solid."""
+        self.sizes.add(images.shape[1:])
+        dense = np.where(images > 200, 5.0, -8.0).astype(np.float32)
+        sums = np.array([[50.0, 100.0]] * len(images), dtype=np.float32)
+        return two_answers(np.zeros(images.shape, dtype=bool), dense, sums)
+
+
+@pytest.mark.parametrize("orientation", [AXIAL, PRONE, FEET_FIRST])
+def test_closer_look_at_solid_lungs_lies_where_they_are(
+    orientation: tuple[float, float, float, float, float, float],
+) -> None:
+    """However the slices are stored, the square is cut and put back at the same place."""
+    hu = np.full((6, 80, 80), 40, dtype=np.int16)
+    hu[:, 12:30, 44:70] = 300
+    volume = volume_of(hu, (5.0, 2.0, 2.0), orientation)
+    segmenter = SolidSegmenter()
+    flips = display_flips(volume.slices[0].orientation)
+    answers = find_lung_pixels(in_batches(volume), segmenter, flips)
+    mask = choose_lung_pixels(answers, volume, segmenter, 4)
+    np.testing.assert_array_equal(mask, hu > 200)
+    assert segmenter.sizes == {(80, 80), (50, 50)}
 
 
 def test_volume_counts_real_gaps() -> None:

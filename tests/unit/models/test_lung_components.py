@@ -3,16 +3,7 @@
 import numpy as np
 import pytest
 
-from models.lung_components import (
-    LEFT_LUNG,
-    RIGHT_LUNG,
-    SOLID_PROBABILITY,
-    LungAnswers,
-    choose_answer,
-    label_lungs,
-    one_answer,
-    two_answers,
-)
+from models.lung_components import LEFT_LUNG, RIGHT_LUNG, label_lungs
 
 SPACING_MM = (5.0, 2.0, 2.0)
 SHAPE = (30, 120, 180)
@@ -129,80 +120,3 @@ def test_labels_of_flipped_volume_are_swapped() -> None:
     labels = label_lungs(mask, SPACING_MM)
     flipped = label_lungs(mask[:, :, ::-1], SPACING_MM)[:, :, ::-1]
     np.testing.assert_array_equal(flipped == RIGHT_LUNG, labels == LEFT_LUNG)
-
-
-# ── which of two answers ─────────────────────────────────────────────────────────────────────
-
-
-SURE, UNLIKELY = 5.0, -5.0
-#: Sums of a slice in which nothing is solid.
-NOTHING = np.array([[0.0, 100.0]], dtype=np.float32)
-
-
-def answers_of(added: list[float], found: list[float]) -> list[LungAnswers]:
-    """Give one batch per slice: row 0 is lung, row 1 only the answer with solid lung finds."""
-    lung = np.zeros((1, 4, 4), dtype=bool)
-    lung[:, 0] = True
-    with_solid = np.full((1, 4, 4), UNLIKELY, dtype=np.float32)
-    with_solid[:, :2] = SURE
-    sums = np.array([added, found], dtype=np.float32).T
-    return [two_answers(lung, with_solid, one[np.newaxis]) for one in sums]
-
-
-def test_solid_lung_of_a_volume_is_taken_in_every_slice() -> None:
-    """Slices at the edge of a consolidation show little of it, and follow the others."""
-    chosen = choose_answer(answers_of([0.0, 20.0, 50.0], [100.0, 100.0, 100.0]), 5.0)
-    assert chosen.shape == (3, 4, 4)
-    assert chosen[:, :2].all()
-    assert not chosen[:, 2:].any()
-
-
-def test_little_solid_lung_in_a_volume_is_left_to_each_slice() -> None:
-    """A fifth must be exceeded; below, heart and liver would be taken for lung."""
-    chosen = choose_answer(answers_of([0.0, 10.0, 40.0], [100.0, 100.0, 100.0]), 5.0)
-    assert chosen[:, 0].all()
-    assert not chosen[:, 1:].any()
-
-
-def test_network_with_one_answer_keeps_it() -> None:
-    """Also where it finds nothing at all."""
-    mask = np.zeros((2, 4, 4), dtype=bool)
-    assert not choose_answer([one_answer(mask)], 5.0).any()
-    mask[1, 2] = True
-    np.testing.assert_array_equal(choose_answer([one_answer(mask)], 5.0), mask)
-
-
-def solid_volume(logits: list[float], rows: int = 4) -> list[LungAnswers]:
-    """Give slices of one logit each in a volume whose lungs are mostly solid."""
-    solid = np.tile(np.array(logits, dtype=np.float32)[:, np.newaxis, np.newaxis], (1, rows, 3))
-    sums = np.tile(np.array([[50.0, 100.0]], dtype=np.float32), (len(logits), 1))
-    return [two_answers(np.zeros(solid.shape, dtype=bool), solid, sums)]
-
-
-def test_solid_slice_that_the_network_missed_follows_its_neighbours() -> None:
-    """And a slice that it alone calls solid does not stay."""
-    missed = choose_answer(solid_volume([3.0, 3.0, 3.0, -2.0, 3.0, 3.0, 3.0]), 6.0)
-    assert missed.all()
-    alone = choose_answer(solid_volume([-3.0, -3.0, -3.0, 2.0, -3.0, -3.0, -3.0]), 6.0)
-    assert not alone.any()
-
-
-def test_average_over_slices_has_a_length_and_no_number_of_slices() -> None:
-    """Thick slices stand for themselves; of thin ones a whole run is closed."""
-    one_of_seven = [3.0, 3.0, 3.0, -2.0, 3.0, 3.0, 3.0]
-    thick = choose_answer(solid_volume(one_of_seven), 30.0)
-    np.testing.assert_array_equal(thick[:, 0, 0], np.array(one_of_seven) > 0)
-    thin = [logit for logit in one_of_seven for _ in range(6)]
-    assert choose_answer(solid_volume(thin), 1.0).all()
-
-
-@pytest.mark.parametrize("logit", [-40.0, -0.5, -0.3, 0.0, 0.25, 40.0])
-def test_answer_with_solid_lung_is_cut_at_its_probability(logit: float) -> None:
-    """Logits beyond the seven bits stay what they are, and never touch the other answer."""
-    expected = 1.0 / (1.0 + np.exp(-logit)) > SOLID_PROBABILITY
-    chosen = choose_answer(solid_volume([logit] * 3, rows=70), 5.0)
-    assert chosen.all() if expected else not chosen.any()
-    kept = two_answers(
-        np.ones((1, 2, 2), dtype=bool), np.full((1, 2, 2), logit, np.float32), NOTHING
-    )
-    assert choose_answer([kept], 5.0).all()

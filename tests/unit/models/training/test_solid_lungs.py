@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch")
 import numpy as np  # noqa: E402
 
 from models.datasets.lung_slices import LungSlices  # noqa: E402
-from models.lung_components import LungAnswers, one_answer  # noqa: E402
+from models.lung_answers import LungAnswers, one_answer  # noqa: E402
 from models.training.augment import LungAugmentation, move  # noqa: E402
 from models.training.measure_lungs import State, measure_lungs  # noqa: E402
 from models.training.solid_lungs import SolidPainting, fill_solid  # noqa: E402
