@@ -23,6 +23,7 @@ from models.phantom import (
     make_abdomen,
     make_head,
     make_phantom,
+    place_solid_lobes,
 )
 from models.registry import find_model
 from models.session import LungSegmenter, Provider, SliceClassifier
@@ -116,6 +117,20 @@ def test_lungs_of_unseen_phantoms_are_found(lungs: LungSegmenter, phantoms: list
         for label in (1, 2):
             of_side = dice(found == label, phantom.lung_labels == label)
             assert of_side >= least - 0.15, (phantom.pattern, label)
+
+
+def test_solid_lobes_of_an_unseen_phantom_are_mostly_kept(
+    lungs: LungSegmenter, phantoms: list[Phantom]
+) -> None:
+    """Lobes that hold no air are lung: the node must not fall back on air alone."""
+    (phantom, *_) = (one for one in phantoms if one.pattern is Pattern.NORMAL)
+    labels = phantom.lung_labels
+    hu, lesion = place_solid_lobes(
+        phantom.volume_hu, labels, phantom.spacing_mm, 0.5, np.random.default_rng(5)
+    )
+    assert np.count_nonzero(lesion & (labels > 0)) > 0.5 * np.count_nonzero(labels)
+    found = segment_volume(lungs, hu, phantom.spacing_mm)
+    assert dice(found > 0, labels > 0) >= 0.9
 
 
 def test_lungs_of_an_abdomen_are_not_found(lungs: LungSegmenter) -> None:
