@@ -17,6 +17,7 @@ from screener.domain import (
     Volume,
 )
 from screener.errors import ModelFailure
+from screener.lanes import in_lanes
 
 #: Rows of a probability table must sum to 1 within this.
 _SUM_TOLERANCE = 1e-3
@@ -47,6 +48,7 @@ class ClassifyRules:
 
     least_lung_area_mm2: float = 1_500.0  #: tips of the lungs show too little to judge
     batch_size: int = 8
+    n_lanes: int = 1  #: batches at a time
 
 
 def classify_slices(
@@ -74,8 +76,8 @@ def classify_slices(
     indices = lung_bearing_slices(volume, lungs, rules)
     table = np.empty((len(indices), len(class_names)), dtype=np.float32)
     flips = _flips(volume)
-    all_boxes, all_maps = [], []
-    for start in range(0, len(indices), rules.batch_size):
+
+    def classify(start: int) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
         chosen = indices[start : start + rules.batch_size]
         hu = np.ascontiguousarray(volume.volume_hu[chosen][:, :: flips[0], :: flips[1]])
         boxes = lung_boxes(lungs.labels[chosen][:, :: flips[0], :: flips[1]])
@@ -85,10 +87,17 @@ def classify_slices(
         except ModelError as error:
             raise ModelFailure(str(error)) from error
         table[start : start + len(chosen)] = _checked(probabilities, len(chosen), len(class_names))
-        if maps is not None:
-            all_boxes.append(lung_boxes(lungs.labels[chosen]))
-            all_maps.append(_checked_maps(maps, len(chosen))[:, :: flips[0], :: flips[1]])
-    lesions = LesionMaps(np.concatenate(all_boxes), np.concatenate(all_maps)) if all_maps else None
+        if maps is None:
+            return None
+        shown = _checked_maps(maps, len(chosen))[:, :: flips[0], :: flips[1]]
+        return lung_boxes(lungs.labels[chosen]), shown
+
+    batches = in_lanes(classify, range(0, len(indices), rules.batch_size), rules.n_lanes)
+    found = [one for one in batches if one is not None]
+    lesions = None
+    if found:
+        boxes, maps = zip(*found, strict=True)
+        lesions = LesionMaps(np.concatenate(boxes), np.concatenate(maps))
     return SliceProbabilities(class_names, indices, table, lesions)
 
 

@@ -93,12 +93,14 @@ def _segment_series(
     with found.timed("segment"):
         decoded = assemble.decode_series(selected, tools.decoding)
         flips = segment.display_flips(selected.orientation)
-        answers = segment.find_lung_pixels(decoded.batches(), tools.segmenter, flips)
+        answers = segment.find_lung_pixels(decoded.batches(), tools.segmenter, flips, tools.n_lanes)
         volume = decoded.volume()
         defects = (*selected.defects, *decoded.defects)
         record(facts.VolumeAssembled.of(volume, defects))
         batch_size = tools.decoding.batch_size
-        mask = segment.choose_lung_pixels(answers, volume, tools.segmenter, batch_size)
+        mask = segment.choose_lung_pixels(
+            answers, volume, tools.segmenter, batch_size, tools.n_lanes
+        )
         lungs = segment.label_lung_mask(mask, volume)
         segment.check_chest(lungs, volume, tools.chest)
     found.volume, found.lungs, found.defects = volume, lungs, (*found.defects, *defects)

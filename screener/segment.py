@@ -25,6 +25,7 @@ from screener.domain import (
     Volume,
 )
 from screener.errors import ModelFailure, NotAnalysable
+from screener.lanes import in_lanes
 
 MaskArray = NDArray[np.bool_]
 
@@ -85,7 +86,10 @@ def display_flips(orientation: tuple[float, float, float, float, float, float]) 
 
 
 def find_lung_pixels(
-    batches: Iterable[tuple[int, HuArray]], segmenter: Segmenter, flips: DisplayFlips
+    batches: Iterable[tuple[int, HuArray]],
+    segmenter: Segmenter,
+    flips: DisplayFlips,
+    n_lanes: int = 1,
 ) -> list[LungAnswers]:
     """Run the lung network over slices as they come.
 
@@ -97,6 +101,8 @@ def find_lung_pixels(
         The open lung model.
     flips
         Brings slices to the standard display, as the network knows them.
+    n_lanes
+        Batches at a time.
 
     Returns
     -------
@@ -108,8 +114,9 @@ def find_lung_pixels(
     ModelFailure
         The model failed or gave another shape than it got.
     """
-    found: list[LungAnswers] = []
-    for start, batch_hu in batches:
+
+    def answer(batch: tuple[int, HuArray]) -> LungAnswers:
+        start, batch_hu = batch
         shown = np.asarray(flips.apply(batch_hu), dtype=np.int16)
         try:
             answers = segmenter.answers(shown)
@@ -120,12 +127,17 @@ def find_lung_pixels(
             raise ModelFailure(
                 f"the lung model gave {codes.shape} for {batch_hu.shape} from slice {start + 1} on"
             )
-        found.append(LungAnswers(np.asarray(flips.apply(codes), dtype=np.uint8), answers.sums))
-    return found
+        return LungAnswers(np.asarray(flips.apply(codes), dtype=np.uint8), answers.sums)
+
+    return in_lanes(answer, batches, n_lanes)
 
 
 def choose_lung_pixels(
-    answers: Sequence[LungAnswers], volume: Volume, segmenter: Segmenter, batch_size: int
+    answers: Sequence[LungAnswers],
+    volume: Volume,
+    segmenter: Segmenter,
+    batch_size: int,
+    n_lanes: int = 1,
 ) -> MaskArray:
     """Choose the raw mask of a volume from the answers to its slices, oriented as stored.
 
@@ -140,7 +152,7 @@ def choose_lung_pixels(
         part = volume.volume_hu[:, rows, columns]
         starts = range(0, len(part), batch_size)
         batches = ((start, part[start : start + batch_size]) for start in starts)
-        return find_lung_pixels(batches, segmenter, flips)
+        return find_lung_pixels(batches, segmenter, flips, n_lanes)
 
     return choose_lungs(answers, volume.spacing_mm, look_closer)
 

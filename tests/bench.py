@@ -13,7 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,8 @@ from rich.progress import track
 from rich.table import Table
 
 from models.phantom import Pattern, make_phantom, typical_spec
+from models.registry import find_model
+from models.session import LungSegmenter, Provider, SliceClassifier
 from screener.assemble.folder import read_folder
 from screener.classify import lung_bearing_slices, lung_boxes
 from screener.daemon.site import utc_now
@@ -137,6 +139,7 @@ def print_dice(cases: list[Case], settings: Settings, tools: Tools, console: Con
 
 def print_speed(cases: list[Case], tools: Tools, console: Console) -> None:
     """Print slices per second of the pipeline against ONNX Runtime alone, taking turns."""
+    alone = runtime_alone(tools)
     table = Table(title=f"Speed, medians of {N_TURNS} turns", title_justify="left")
     for column in ("case", "slices", "pipeline, slices/s", "runtime alone", "ratio (range)"):
         table.add_column(column)
@@ -144,7 +147,7 @@ def print_speed(cases: list[Case], tools: Tools, console: Console) -> None:
         study, screening = screen(case, tools)
         whole, bare = take_turns(
             lambda study=study: screen_study(study, run_of(study, tools), tools, ignore),
-            networks_alone(screening, tools),
+            networks_alone(screening, alone),
             lambda turns, name=case.name: track(turns, name, console=console, transient=True),
         )
         ratios = [b / w for b, w in zip(bare, whole, strict=True)]
@@ -173,6 +176,7 @@ RESULT_SET = ReportOptions(
 
 def print_results(cases: list[Case], tools: Tools, console: Console) -> None:
     """Print what the result set costs against both networks, taking turns, and its size."""
+    alone = runtime_alone(tools)
     table = Table(title="Results (SR, SEG, KO, overlay) against networks", title_justify="left")
     for column in ("case", "slices", "results / networks (range)", "report, kB", "whole set, MB"):
         table.add_column(column)
@@ -180,7 +184,7 @@ def print_results(cases: list[Case], tools: Tools, console: Console) -> None:
         study, screening = screen(case, tools)
         written, bare = take_turns(
             lambda study=study, screening=screening: write_results(screening, study, RESULT_SET),
-            networks_alone(screening, tools),
+            networks_alone(screening, alone),
             lambda turns, name=case.name: track(turns, name, console=console, transient=True),
         )
         ratios = [w / b for w, b in zip(written, bare, strict=True)]
@@ -208,6 +212,17 @@ def take_turns(
         times[0].append(seconds(first))
         times[1].append(seconds(second))
     return times
+
+
+def runtime_alone(tools: Tools) -> Tools:
+    """Give the same networks as ONNX Runtime runs them by itself: all cores on one batch."""
+    n_cores = len(os.sched_getaffinity(0))
+    lungs, slices = (find_model(one.name) for one in tools.models)
+    return replace(
+        tools,
+        segmenter=LungSegmenter(lungs, provider=Provider.CPU, threads=n_cores),
+        classifier=SliceClassifier(slices, provider=Provider.CPU, threads=n_cores),
+    )
 
 
 def networks_alone(screening: Screening, tools: Tools) -> Callable[[], None]:

@@ -12,6 +12,7 @@ from models.manifest import MANIFEST_FILE
 from models.registry import SHIPPED_MODELS, find_model, list_models, verify_model
 from models.session import LungSegmenter, Provider, SliceClassifier
 from screener.assemble import Decoders, DecodingRules
+from screener.classify import ClassifyRules
 from screener.domain import ModelIdentity, ResultKind
 from screener.errors import ModelFailure
 from screener.journey import Tools
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from models.registry import ModelFolder
     from screener.screening_settings import ModelSettings
     from screener.settings import Settings
+
+#: Batches at a time on a CPU, sharing its threads: more would hold more memory and gain little.
+_MOST_LANES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +50,12 @@ def open_tools(settings: Settings) -> Tools:
     """
     provider = Provider(settings.inference.provider)
     threads = settings.inference.threads or _cores()
+    n_lanes = min(_MOST_LANES, threads) if provider is Provider.CPU else 1
     try:
         lungs = _pinned(settings, settings.models.lungs)
         slices = _pinned(settings, settings.models.slices)
-        segmenter = LungSegmenter(lungs, provider=provider, threads=threads)
-        classifier = SliceClassifier(slices, provider=provider, threads=threads)
+        segmenter = LungSegmenter(lungs, provider=provider, threads=threads // n_lanes)
+        classifier = SliceClassifier(slices, provider=provider, threads=threads // n_lanes)
     except ModelError as error:
         raise ModelFailure(str(error)) from error
     return Tools(
@@ -63,6 +68,8 @@ def open_tools(settings: Settings) -> Tools:
             decode=Decoders(settings.inference.decode_threads),
         ),
         models=(_identity(segmenter), _identity(classifier)),
+        classification=ClassifyRules(n_lanes=n_lanes),
+        n_lanes=n_lanes,
     )
 
 

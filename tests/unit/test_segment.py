@@ -81,6 +81,8 @@ def test_batch_size_does_not_matter() -> None:
     )
     (whole,) = all_at_once
     assert (np.concatenate([part.codes for part in one]) == whole.codes).all()
+    two_lanes = find_lung_pixels(in_batches(volume, 3), ThresholdSegmenter(), flips, n_lanes=2)
+    assert (np.concatenate([part.codes for part in two_lanes]) == whole.codes).all()
 
 
 class SolidSegmenter(ThresholdSegmenter):
