@@ -73,6 +73,11 @@ def site(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterator[S
         yield one
 
 
+def ring_for_seal(site: Site) -> None:
+    """Send the one message that is ours."""
+    make_celery_app(site.settings).send_task(SEAL, queue=QUEUE_SWEEP, expires=600)
+
+
 def test_input_57_hostile_messages_are_refused_and_not_shown(site: Site, redis_url: str) -> None:
     """Pickle, YAML, unknown tasks, wrong arguments, 100 MB: the worker goes on, its log is mute."""
     hostile = [
@@ -93,8 +98,7 @@ def test_input_57_hostile_messages_are_refused_and_not_shown(site: Site, redis_u
     with redis.Redis.from_url(redis_url, socket_timeout=120) as client:
         for one in hostile:
             client.lpush(QUEUE_SWEEP, one)
-        make_celery_app(site.settings).send_task(SEAL, queue=QUEUE_SWEEP, expires=600)
-        wait_for_seal(site)
+        wait_for_seal(site, lambda: ring_for_seal(site))
         assert not client.llen(QUEUE_SWEEP)
     log = (site.settings.data_path.parent / "worker.log").read_text(errors="replace")
     assert CANARY not in log
@@ -106,6 +110,5 @@ def test_input_58_forged_doorbells_hold_up_nothing(site: Site, redis_url: str) -
     with redis.Redis.from_url(redis_url, socket_timeout=120) as client:
         for _ in range(N_FORGED):
             client.lpush(QUEUE_SWEEP, message(f"{SEAL}s", [str(uuid.uuid4())]))
-        make_celery_app(site.settings).send_task(SEAL, queue=QUEUE_SWEEP, expires=600)
-        wait_for_seal(site)
+        wait_for_seal(site, lambda: ring_for_seal(site))
         wait_until(lambda: client.llen(QUEUE_SWEEP) == 0, "every message was taken", 60)
