@@ -151,7 +151,7 @@ class LungSegmenter(_OpenModel):
     def answers(self, images: NDArray[np.int16] | NDArray[np.float32]) -> LungAnswers:
         """Give the lungs of slices, and the same with solid lung where the model tells of it.
 
-        Parameters and errors as ``logits``. :func:`models.lung_components.choose_answer` takes the
+        Parameters and errors as ``logits``. :func:`models.lung_answers.choose_lungs` takes the
         answers of a whole volume.
         """
         if len(self.manifest.outputs) == 1:

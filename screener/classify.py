@@ -48,11 +48,14 @@ class ClassifyRules:
 
     least_lung_area_mm2: float = 1_500.0  #: tips of the lungs show too little to judge
     batch_size: int = 8
-    n_lanes: int = 1  #: batches at a time
 
 
 def classify_slices(
-    volume: Volume, lungs: LungMask, classifier: Classifier, rules: ClassifyRules
+    volume: Volume,
+    lungs: LungMask,
+    classifier: Classifier,
+    rules: ClassifyRules,
+    n_lanes: int = 1,
 ) -> SliceProbabilities:
     """Classify every slice with enough lung.
 
@@ -66,6 +69,8 @@ def classify_slices(
         The open slice model.
     rules
         What enough is.
+    n_lanes
+        Batches at a time.
 
     Raises
     ------
@@ -92,7 +97,7 @@ def classify_slices(
         shown = _checked_maps(maps, len(chosen))[:, :: flips[0], :: flips[1]]
         return lung_boxes(lungs.labels[chosen]), shown
 
-    batches = in_lanes(classify, range(0, len(indices), rules.batch_size), rules.n_lanes)
+    batches = in_lanes(classify, range(0, len(indices), rules.batch_size), n_lanes)
     found = [one for one in batches if one is not None]
     lesions = None
     if found:

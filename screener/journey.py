@@ -44,7 +44,7 @@ class Tools:
     decoding: DecodingRules = field(default_factory=DecodingRules)
     chest: ChestRules = field(default_factory=ChestRules)
     classification: ClassifyRules = field(default_factory=ClassifyRules)
-    n_lanes: int = 1  #: batches that the lung model may work on at a time
+    n_lanes: int = 1  #: batches that a model may work on at a time
     most_candidates: int = 3  #: series whose pixels are looked at before the study is refused
     clock: Callable[[], float] = time.perf_counter  #: seconds, for the time that steps take
 

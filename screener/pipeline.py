@@ -61,7 +61,7 @@ def _travel(study: SpooledStudy, tools: Tools, record: facts.Record, found: Find
     volume, lungs = _find_chest(ranked, tools, record, found)
     with found.timed("classify"):
         found.probabilities = classify.classify_slices(
-            volume, lungs, tools.classifier, tools.classification
+            volume, lungs, tools.classifier, tools.classification, tools.n_lanes
         )
     record(facts.SlicesClassified.of(found.probabilities))
     with found.timed("vote"):

@@ -189,7 +189,7 @@ class LungGraph(nn.Module):
         -------
         :
             Logits of the shape given, the answer chosen slice by slice; logits with all that is
-            solid; sums ``(batch, 2)`` as :class:`models.lung_components.LungAnswers` has them.
+            solid; sums ``(batch, 2)`` as :class:`models.lung_answers.LungAnswers` has them.
         """
         image = normalise_hu(hu.to(torch.float32), self.grid.window).unsqueeze(1)
         size = (self.grid.size, self.grid.size)

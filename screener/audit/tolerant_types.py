@@ -1,10 +1,10 @@
 """Column types that read whatever lies in a row, and conditions that find what should not.
 
 SQLite keeps any value in any column, PostgreSQL times without an end (`tolerant_postgres`), and
-people edit tables by hand. A value that cannot be read
-must cost the row that holds it, not the question of which it is one row of many: the sweep, a claim
-or a list would fail for every study. So reading never fails; the accounting names the row
-(`accounting_rules`), and what waits for a time that is none is put right (`waits`).
+people edit tables by hand. A value that cannot be read must cost the row that holds it, not the
+question of which it is one row of many: the sweep, a claim or a list would fail for every study. So
+reading never fails; the accounting names the row (`accounting_rules`), and what waits for a time
+that is none is put right (`waits`).
 """
 
 from __future__ import annotations

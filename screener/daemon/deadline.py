@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from screener.daemon.beside import working_beside
 from screener.errors import ScreenerError, StepHung
 from screener.logs import get_log
 
@@ -53,20 +54,16 @@ def ended_if_no_thread_runs(limit_s: float) -> Iterator[None]:
     the interpreter needs no lock, and is put off for as long as threads run. There is one for a
     process: not for one that works on runs meanwhile.
     """
-    done = threading.Event()
 
-    def put_off() -> None:
+    def put_off(done: threading.Event) -> None:
         while not done.is_set():
             faulthandler.dump_traceback_later(limit_s, exit=True, file=_STDERR)
             done.wait(limit_s / 4)
 
-    thread = threading.Thread(target=put_off, name="pulse", daemon=True)
-    thread.start()
     try:
-        yield
+        with working_beside(put_off, "pulse"):
+            yield
     finally:
-        done.set()
-        thread.join()
         faulthandler.cancel_dump_traceback_later()
 
 
@@ -118,22 +115,19 @@ def ended_if_a_step_hangs(give_up: Callable[[StepHung], None]) -> Iterator[Steps
     :
         What the block tells of its steps; until it tells of one there is no limit.
     """
-    steps, done = Steps(), threading.Event()
+    steps = Steps()
 
-    def watch() -> None:
+    def watch(done: threading.Event) -> None:
         while not done.wait(LOOK_EVERY_S):
             step = steps.hung
             if step is not None:
                 _give_up(step, give_up)
 
-    thread = threading.Thread(target=watch, name="steps", daemon=True)
-    thread.start()
-    try:
-        yield steps
-    finally:
-        done.set()
-        faulthandler.cancel_dump_traceback_later()
-        thread.join()
+    with working_beside(watch, "steps"):
+        try:
+            yield steps
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 def _give_up(step: _Step, tell: Callable[[StepHung], None]) -> None:

@@ -139,7 +139,6 @@ def _screen(site: Site, tools: Tools, claim: ClaimedRun, steps: Steps) -> tuple[
     n_slices = len(study.instances)
     run = _identity(settings, tools, claim)
     events: list[PendingEvent] = []
-    reach = site.fail_points.reach
 
     def record(fact: Fact) -> None:
         nonlocal n_slices
@@ -148,7 +147,7 @@ def _screen(site: Site, tools: Tools, claim: ClaimedRun, steps: Steps) -> tuple[
             n_slices = max(n_slices, fact.n_slices)  # one instance may hold many
         steps.begin(events[-1].kind.value, _step_limit_s(settings, n_slices))
         if isinstance(fact, LungsSegmented):
-            reach(FailPoint.MID_RUN)
+            site.fail_points.reach(FailPoint.MID_RUN)
 
     steps.begin("inputs", _step_limit_s(settings, n_slices))
     impossible: list[str] = []  # in quarantine with the report: a retry sees the same study
@@ -169,7 +168,7 @@ def _screen(site: Site, tools: Tools, claim: ClaimedRun, steps: Steps) -> tuple[
         ),
         utc_now(),
     )
-    reach(FailPoint.AFTER_COMMIT)
+    site.fail_points.reach(FailPoint.AFTER_COMMIT)
     get_log().info("run_reported", run_id=claim.run_id, count=len(stored))
     return delivery_ids
 

@@ -7,6 +7,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from screener.daemon.beside import working_beside
 from screener.errors import DatabaseUnavailable, LostClaim, ScreenerError
 from screener.logs import get_log
 
@@ -36,10 +37,9 @@ def kept_alive(extend: Callable[[], None], lease_s: float) -> Iterator[threading
         An event that is set once the claim is lost. The work may look at it to stop early; what
         decides is the fencing token, when the result is written.
     """
-    done = threading.Event()
     lost = threading.Event()
 
-    def keep() -> None:
+    def keep(done: threading.Event) -> None:
         while not done.wait(lease_s / EXTENSIONS_PER_LEASE):
             try:
                 extend()
@@ -49,13 +49,8 @@ def kept_alive(extend: Callable[[], None], lease_s: float) -> Iterator[threading
             except DatabaseUnavailable:
                 get_log().warning("lease_not_extended", reason="database unavailable")
 
-    thread = threading.Thread(target=keep, name="lease", daemon=True)
-    thread.start()
-    try:
+    with working_beside(keep, "lease"):
         yield lost
-    finally:
-        done.set()
-        thread.join()
 
 
 @contextmanager
@@ -75,9 +70,8 @@ def ended_in_time(
     if stop is None:
         yield
         return
-    done = threading.Event()
 
-    def watch() -> None:
+    def watch(done: threading.Event) -> None:
         while not done.wait(LOOK_EVERY_S) and not stop.is_set():
             pass
         if done.wait(drain_s):
@@ -88,10 +82,5 @@ def ended_in_time(
             get_log().warning("run_not_returned", error=type(error).__name__)
         os._exit(0)
 
-    thread = threading.Thread(target=watch, name="drain", daemon=True)
-    thread.start()
-    try:
+    with working_beside(watch, "drain"):
         yield
-    finally:
-        done.set()
-        thread.join()

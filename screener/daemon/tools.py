@@ -12,7 +12,6 @@ from models.manifest import MANIFEST_FILE
 from models.registry import SHIPPED_MODELS, find_model, list_models, verify_model
 from models.session import LungSegmenter, Provider, SliceClassifier
 from screener.assemble import Decoders, DecodingRules
-from screener.classify import ClassifyRules
 from screener.domain import ModelIdentity, ResultKind
 from screener.errors import ModelFailure
 from screener.journey import Tools
@@ -68,7 +67,6 @@ def open_tools(settings: Settings) -> Tools:
             decode=Decoders(settings.inference.decode_threads),
         ),
         models=(_identity(segmenter), _identity(classifier)),
-        classification=ClassifyRules(n_lanes=n_lanes),
         n_lanes=n_lanes,
     )
 

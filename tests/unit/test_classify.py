@@ -56,8 +56,13 @@ def test_probabilities_belong_to_their_slices() -> None:
     assert found.class_names[found.probabilities[5].argmax()] == "covid-19"
     assert found.probabilities.argmax(axis=1).tolist() == [0, 0, 0, 0, 0, 1, 0]
     assert found.probabilities.sum(axis=1) == pytest.approx(np.ones(7), abs=1e-6)
-    lanes = replace(RULES, batch_size=2, n_lanes=2)
-    again = classify_slices(volume_of(hu, SPACING_MM), masked(labels), MeanHuClassifier(), lanes)
+    again = classify_slices(
+        volume_of(hu, SPACING_MM),
+        masked(labels),
+        MeanHuClassifier(),
+        replace(RULES, batch_size=2),
+        n_lanes=2,
+    )
     assert (again.probabilities == found.probabilities).all()
     assert again.lesions is not None
     assert found.lesions is not None
