@@ -10,6 +10,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from screener.audit.database import Database
+from screener.deliver.association import close_sockets_of_library
 from screener.settings import SQLITE_FILE
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 # A busy machine is slow at everything; that is no finding of a property.
 settings.register_profile("screener", suppress_health_check=[HealthCheck.too_slow], deadline=None)
 settings.load_profile("screener")
+
+# The scripted peers of the tests are of the library too. What they left open would be found when
+# memory is next collected: in another test, which knows nothing of it.
+close_sockets_of_library()
 
 pytest_plugins = ["tests.integration.databases", "tests.integration.brokers"]
 

@@ -118,7 +118,15 @@ def _configure_library() -> None:
     _config.LOG_REQUEST_IDENTIFIERS = False
     _config.LOG_HANDLER_LEVEL = "none"
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-    # The library leaves a socket open that never got connected.
+    close_sockets_of_library()
+
+
+def close_sockets_of_library() -> None:
+    """Let the library close every socket, in this whole process, whichever side it is on.
+
+    It shuts a connection down first and, where that fails, never closes it: one that was never
+    connected, or that the peer has reset. Such a socket stays open until memory is collected.
+    """
     library: Any = AssociationSocket
     library._shutdown_socket = _shut_down_and_close  # noqa: SLF001
 

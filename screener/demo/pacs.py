@@ -15,6 +15,7 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
+from screener.deliver.association import close_sockets_of_library
 from screener.digest import content_digest
 from screener.errors import RefusedInstance
 from screener.receive.contexts import (
@@ -101,6 +102,7 @@ class DemoPacs:
     def start(self) -> None:
         """Listen."""
         configure_library()
+        close_sockets_of_library()
         self._server = self._ae.start_server(
             self._address,
             block=False,

@@ -20,7 +20,10 @@ from screener.audit.database import Database
 from screener.audit.queries import RunStatus, StudyStatus, study_status
 from screener.demo.series_writer import write_series
 from screener.demo.synthetic_identity import SyntheticIdentity
-from tests.integration.conftest import orthanc  # noqa: F401  a fixture of these tests too
+from tests.integration.conftest import (  # noqa: F401  fixtures of these tests too
+    nothing_left_open,
+    orthanc,
+)
 from tests.integration.processes import (
     end_group,
     find_program,

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.timeout(1200),
-    # The archive breaks associations on purpose; the library behind it then leaks their sockets.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 

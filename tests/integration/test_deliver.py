@@ -6,7 +6,9 @@ cover: storage commitment (`test_commitment.py`), retrieval and TLS.
 
 from __future__ import annotations
 
+import select
 import socket
+import struct
 import threading
 import time
 import urllib.request
@@ -17,7 +19,10 @@ from typing import TYPE_CHECKING, Any
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
+from pynetdicom import AE
 from pynetdicom.acse import ACSE
+from pynetdicom.association import Association
+from pynetdicom.transport import AssociationSocket
 
 from screener.deliver.echo import echo
 from screener.deliver.query import confirm_objects, count_instances, find_studies
@@ -230,6 +235,22 @@ def test_listener_that_is_no_dicom_node_is_unavailable(tmp_path: Path) -> None:
         port = server.getsockname()[1]
         with pytest.raises(DestinationUnavailable, match="took the connection"):
             store_objects(dimse_node(port, timeout_s=0.5), [write_object(tmp_path)])
+
+
+@pytest.mark.parametrize("is_reset", [True, False])
+def test_connection_that_is_over_is_closed(*, is_reset: bool) -> None:
+    """The library closes what it can still shut down; what the peer has reset, we close."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = socket.create_connection(server.getsockname())
+        theirs, _ = server.accept()
+        if is_reset:
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        theirs.close()
+        if is_reset:
+            select.select([ours], [], [], PATIENCE_S)
+        wrapped = AssociationSocket(Association(AE(), "requestor"), client_socket=ours)
+        wrapped.close()
+        assert ours.fileno() == -1
 
 
 def test_wrong_called_ae_title_is_worth_retrying(tmp_path: Path) -> None:
