@@ -18,6 +18,7 @@ from models.datasets.reading import LAYOUTS, read_dataset
 from models.datasets.splits import (
     Leak,
     Split,
+    absent_classes,
     cross_validation,
     find_leaks,
     split_by_lists,
@@ -36,6 +37,7 @@ __all__ = [
     "Sample",
     "Split",
     "Unit",
+    "absent_classes",
     "cross_validation",
     "find_leaks",
     "read_dataset",

@@ -146,6 +146,20 @@ def cross_validation(data: LabelledImages, n_folds: int, seed: int) -> tuple[Spl
     return tuple(splits)
 
 
+def absent_classes(data: LabelledImages, split: Split) -> tuple[str, ...]:
+    """Say which classes have no image on a side that has images; in each case one line for people.
+
+    Few patients cannot give every side every class. What is measured there says nothing about it.
+    """
+    labels = data.labels()
+    return tuple(
+        f"no image of {name} in {side} ({len(indices)} images)"
+        for side, indices in split.sides().items()
+        for number, name in enumerate(data.classes)
+        if indices and not (labels[list(indices)] == number).any()
+    )
+
+
 def find_leaks(
     data: LabelledImages,
     sides: Mapping[str, Sequence[int]],

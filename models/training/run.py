@@ -19,6 +19,7 @@ from models.datasets import (
     VALIDATION,
     LabelledImages,
     Split,
+    absent_classes,
     read_dataset,
 )
 from models.errors import TrainingFailed
@@ -105,6 +106,10 @@ def train_recipe(recipe: Recipe, data_folder: Path, around: Surroundings) -> Out
     around.out.mkdir(parents=True, exist_ok=True)
     write_recipe(recipe, around.out)
     _write_json(around.out / "split.json", [_split_names(data, one.split) for one in plans])
+    if recipe.task is not RecipeTask.SEGMENTATION:
+        for one in plans:
+            for line in absent_classes(data, one.split):
+                around.say(f"{line}: what is learnt or measured there says nothing of it")
     indices = sorted({n for one in plans for side in one.split.sides().values() for n in side})
     prepared = prepare(data, indices, recipe, threads=around.threads, track=around.track)
     watching = Watching(device, around.is_resumed, around.say, around.on_step)

@@ -12,6 +12,7 @@ from models.datasets import (
     PatientSource,
     Sample,
     Unit,
+    absent_classes,
     cross_validation,
     find_leaks,
     read_dataset,
@@ -75,6 +76,18 @@ def test_split_keeps_patients_together_and_shares_classes() -> None:
         for label in (0, 1):
             n_of_class = (data.labels()[list(side)] == label).sum()
             assert n_of_class == pytest.approx(share * (data.labels() == label).sum(), abs=3)
+
+
+def test_side_without_a_class_is_named() -> None:
+    """One patient has all of a class: the other sides have none of it, and it is said."""
+    data = made(["a", "b", "c", "d"], [0, 0, 0, 1])
+    split = split_by_patient(data, (0.5, 0.5, 0.0), seed=1)
+    (line,) = absent_classes(data, split)
+    name, side = ("training", split.training)
+    if 3 in split.training:
+        name, side = ("validation", split.validation)
+    assert line == f"no image of yes in {name} ({len(side)} images)"
+    assert absent_classes(forty(), split_by_patient(forty(), (0.5, 0.25, 0.25), seed=1)) == ()
 
 
 def test_split_depends_on_the_seed_alone() -> None:
