@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from pydicom.dataset import Dataset
-
 from screener.assemble.part10 import (
     MAX_FILE_BYTES,
     PARSE_ERRORS,
@@ -20,6 +18,7 @@ from screener.assemble.part10 import (
     quiet_parser,
     read_part10_header,
 )
+from screener.assemble.values import Attributes
 from screener.domain import SpooledInstance, SpooledStudy
 from screener.errors import WrongUse
 
@@ -145,7 +144,7 @@ def _read_instance(file: Path, received_at: datetime, limits: FolderLimits) -> S
     )
 
 
-def _uid(dataset: Dataset, keyword: str) -> str:
+def _uid(dataset: Attributes, keyword: str) -> str:
     """Give a UID as it stands, empty when absent; several values are refused."""
     try:
         with quiet_parser():

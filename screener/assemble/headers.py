@@ -19,7 +19,9 @@ from screener.assemble.part10 import (
     quiet_parser,
     read_part10_header,
 )
+from screener.assemble.plain_header import PlainHeaders
 from screener.assemble.values import (
+    Attributes,
     integer_of,
     integer_or_none,
     items_of,
@@ -157,13 +159,16 @@ def read_headers(study: SpooledStudy) -> tuple[InstanceHeader, ...]:
     :
         One per instance, in the same order.
     """
-    return tuple(read_instance_header(instance) for instance in study.instances)
+    plain = PlainHeaders(_KEYWORDS)
+    return tuple(read_instance_header(instance, plain) for instance in study.instances)
 
 
-def read_instance_header(instance: SpooledInstance) -> InstanceHeader:
+def read_instance_header(
+    instance: SpooledInstance, plain: PlainHeaders | None = None
+) -> InstanceHeader:
     """Read the header of one instance; what cannot be read stands in ``unreadable``."""
     try:
-        parsed = read_part10_header(instance.path, _KEYWORDS)
+        parsed = read_part10_header(instance.path, _KEYWORDS, plain)
     except UnreadableFile as error:
         return _unreadable_instance(instance, str(error))
     with quiet_parser():
@@ -233,7 +238,7 @@ def _describe_instance(instance: SpooledInstance, parsed: Part10Header) -> Insta
     )
 
 
-def _missing_keywords(dataset: Dataset, sop_class_uid: str) -> tuple[str, ...]:
+def _missing_keywords(dataset: Attributes, sop_class_uid: str) -> tuple[str, ...]:
     needed = _TYPE_1 + (_TYPE_1_OF_CT if sop_class_uid in CT_SOP_CLASS_UIDS else ())
     present = _TYPE_2 + (_TYPE_2_OF_CT_IMAGE if sop_class_uid == CT_IMAGE_STORAGE else ())
     empty = tuple(keyword for keyword in needed if not text_or_empty(dataset, keyword))
@@ -244,7 +249,7 @@ def _missing_keywords(dataset: Dataset, sop_class_uid: str) -> tuple[str, ...]:
 # ── pixels ───────────────────────────────────────────────────────────────────────────────────
 
 
-def _describe_pixels(dataset: Dataset, place: PixelPlace | None) -> PixelDescription:
+def _describe_pixels(dataset: Attributes, place: PixelPlace | None) -> PixelDescription:
     """Check the Image Pixel Module (PS3.3 C.7.6.3) of a CT slice, strictly.
 
     Raises
@@ -284,7 +289,7 @@ def _describe_pixels(dataset: Dataset, place: PixelPlace | None) -> PixelDescrip
     )
 
 
-def _padding(dataset: Dataset, *, is_signed: bool) -> tuple[int, int] | None:
+def _padding(dataset: Attributes, *, is_signed: bool) -> tuple[int, int] | None:
     """Give the range of stored values that pad the image (PS3.3 C.7.5.1.1.2)."""
     value = _padding_value(dataset, "PixelPaddingValue", is_signed=is_signed)
     if value is None:
@@ -294,7 +299,7 @@ def _padding(dataset: Dataset, *, is_signed: bool) -> tuple[int, int] | None:
     return min(value, other), max(value, other)
 
 
-def _padding_value(dataset: Dataset, keyword: str, *, is_signed: bool) -> int | None:
+def _padding_value(dataset: Attributes, keyword: str, *, is_signed: bool) -> int | None:
     """Read a US or SS value; writers mix the two up, the sign belongs to the pixels."""
     value = integer_of(dataset, keyword)
     if value is None:
@@ -306,7 +311,7 @@ def _padding_value(dataset: Dataset, keyword: str, *, is_signed: bool) -> int | 
 # ── frames ───────────────────────────────────────────────────────────────────────────────────
 
 
-def _describe_frames(dataset: Dataset, n_frames: int) -> tuple[FrameHeader, ...]:
+def _describe_frames(dataset: Attributes, n_frames: int) -> tuple[FrameHeader, ...]:
     per_frame = items_of(dataset, _GROUPS[0])
     if per_frame is None:
         numbers = [None] if n_frames == 1 else list(range(1, n_frames + 1))
@@ -328,16 +333,18 @@ def _macros(group: Dataset) -> tuple[Dataset, ...]:
     return tuple(one.value[0] for one in group if one.VR == "SQ" and one.value)
 
 
-def _first_text(places: Sequence[Dataset], keywords: Sequence[str]) -> str:
+def _first_text(places: Sequence[Attributes], keywords: Sequence[str]) -> str:
     """Give the first value that stands anywhere; for what only divides."""
     found = (text_or_empty(place, keyword) for keyword in keywords for place in places)
     return next((text for text in found if text), "")
 
 
-def _describe_frame(number: int | None, places: Sequence[Dataset], dataset: Dataset) -> FrameHeader:
+def _describe_frame(
+    number: int | None, places: Sequence[Attributes], dataset: Attributes
+) -> FrameHeader:
     """Read the values of a frame from the first place that has them."""
 
-    def look_up(keyword: str, read: Callable[[Dataset, str], Any]) -> Any:
+    def look_up(keyword: str, read: Callable[[Attributes, str], Any]) -> Any:
         for place in places:
             if (value := read(place, keyword)) is not None:
                 return value

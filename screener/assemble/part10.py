@@ -1,4 +1,4 @@
-"""Open a DICOM file within bounds; the only place of this step that parses bytes.
+"""Open a DICOM file within bounds; with `plain_header` the only place here that parses bytes.
 
 Accepts Part 10 files, files without preamble, and bare data sets. Never trusts a length, never
 inflates without a limit, and translates whatever the parser throws into ``UnreadableFile``.
@@ -28,6 +28,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from screener.assemble.plain_header import FIRST_PIXEL_TAG, PlainHeader, PlainHeaders
 from screener.digest import digest_rest
 from screener.errors import Permanent
 
@@ -67,9 +68,8 @@ _TRANSFER_SYNTAX_ELEMENT = 0x0010
 _LONG_VRS = frozenset({b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"UC", b"UR", b"UT", b"UN"})
 #: Bare data sets start with the identifying group.
 _FIRST_DATA_GROUP = 0x0008
-#: Float Pixel Data (7FE0,0008) and everything after it is not header.
-_FIRST_PIXEL_TAG = 0x7FE00008
 _PIXEL_DATA_TAG = 0x7FE00010
+_NOT_EXPLICIT_LITTLE = frozenset({ImplicitVRLittleEndian, ExplicitVRBigEndian})
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 
 
@@ -90,11 +90,13 @@ class Part10Header:
     """The header of one file, without pixels."""
 
     transfer_syntax_uid: str
-    dataset: Dataset
+    dataset: Dataset | PlainHeader
     pixel_place: PixelPlace | None  #: None when there is no Pixel Data element
 
 
-def read_part10_header(path: Path, keywords: Sequence[str] | None = None) -> Part10Header:
+def read_part10_header(
+    path: Path, keywords: Sequence[str] | None = None, plain: PlainHeaders | None = None
+) -> Part10Header:
     """Parse the data set of a file up to its pixels.
 
     Parameters
@@ -103,6 +105,8 @@ def read_part10_header(path: Path, keywords: Sequence[str] | None = None) -> Par
         A DICOM file with or without preamble.
     keywords
         The attributes wanted, all if None.
+    plain
+        Reads the headers that are plain; made for the same attributes.
 
     Raises
     ------
@@ -111,6 +115,12 @@ def read_part10_header(path: Path, keywords: Sequence[str] | None = None) -> Par
     """
     try:
         with open_data_set(path) as (stream, transfer_syntax_uid):
+            if plain is not None and transfer_syntax_uid not in _NOT_EXPLICIT_LITTLE:
+                with quiet_parser():
+                    header = plain.read(stream)
+                if header is not None:
+                    place = _pixel_place(stream, is_implicit=False, is_little=True)
+                    return Part10Header(transfer_syntax_uid, header, place)
             return _parse(stream, transfer_syntax_uid, keywords)
     except OSError as error:
         raise UnreadableFile(f"cannot be read: {error.strerror}") from error
@@ -256,7 +266,9 @@ def _parse(
     # The parser finds out when the data set is not encoded as its transfer syntax says.
     is_implicit = bool(dataset.original_encoding[0])
     return Part10Header(
-        transfer_syntax_uid, dataset, _pixel_place(stream, is_implicit, is_little=is_little)
+        transfer_syntax_uid,
+        dataset,
+        _pixel_place(stream, is_implicit=is_implicit, is_little=is_little),
     )
 
 
@@ -266,10 +278,10 @@ def _tags(keywords: Sequence[str]) -> list[BaseTag | int]:
 
 
 def _is_pixel_tag(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-    return int(tag) >= _FIRST_PIXEL_TAG
+    return int(tag) >= FIRST_PIXEL_TAG
 
 
-def _pixel_place(stream: BinaryIO, is_implicit: bool, *, is_little: bool) -> PixelPlace | None:
+def _pixel_place(stream: BinaryIO, *, is_implicit: bool, is_little: bool) -> PixelPlace | None:
     """Find Pixel Data from where the parser stopped; Extended Offset Tables come before it."""
     order = "<" if is_little else ">"
     while len(head := stream.read(8)) == 8:  # noqa: PLR2004  tag, VR, length

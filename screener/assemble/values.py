@@ -13,10 +13,14 @@ from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 
 from screener.assemble.part10 import PARSE_ERRORS
+from screener.assemble.plain_header import PlainHeader
 from screener.errors import UnreadablePixels
 
+#: What values are read out of.
+Attributes = Dataset | PlainHeader
 
-def value_of(dataset: Dataset, keyword: str) -> Any:
+
+def value_of(dataset: Attributes, keyword: str) -> Any:
     """Give a value, None when absent or empty."""
     try:
         value = dataset.get(keyword)
@@ -27,7 +31,7 @@ def value_of(dataset: Dataset, keyword: str) -> Any:
     return value
 
 
-def unsigned_of(dataset: Dataset, keyword: str, least: int, most: int) -> int:
+def unsigned_of(dataset: Attributes, keyword: str, least: int, most: int) -> int:
     """Read a mandatory US value; any other VR is refused (it would change the meaning)."""
     value = value_of(dataset, keyword)
     if value is None:
@@ -37,7 +41,7 @@ def unsigned_of(dataset: Dataset, keyword: str, least: int, most: int) -> int:
     return value
 
 
-def integer_of(dataset: Dataset, keyword: str) -> int | None:
+def integer_of(dataset: Attributes, keyword: str) -> int | None:
     """Read one integer, None when absent; several values or text raise UnreadablePixels."""
     value = value_of(dataset, keyword)
     if value is None:
@@ -50,7 +54,7 @@ def integer_of(dataset: Dataset, keyword: str) -> int | None:
         raise UnreadablePixels(f"{keyword} is no number") from error
 
 
-def number_of(dataset: Dataset, keyword: str) -> float | None:
+def number_of(dataset: Attributes, keyword: str) -> float | None:
     """Read one finite number, None when absent; anything else raises UnreadablePixels."""
     value = value_of(dataset, keyword)
     if value is None:
@@ -59,10 +63,10 @@ def number_of(dataset: Dataset, keyword: str) -> float | None:
     return numbers[0]
 
 
-def vector_reader(length: int) -> Callable[[Dataset, str], tuple[float, ...] | None]:
+def vector_reader(length: int) -> Callable[[Attributes, str], tuple[float, ...] | None]:
     """Make a reader of exactly ``length`` finite numbers, None when absent."""
 
-    def read(dataset: Dataset, keyword: str) -> tuple[float, ...] | None:
+    def read(dataset: Attributes, keyword: str) -> tuple[float, ...] | None:
         value = value_of(dataset, keyword)
         if value is None:
             return None
@@ -73,7 +77,7 @@ def vector_reader(length: int) -> Callable[[Dataset, str], tuple[float, ...] | N
     return read
 
 
-def items_of(dataset: Dataset, keyword: str) -> tuple[Dataset, ...] | None:
+def items_of(dataset: Attributes, keyword: str) -> tuple[Dataset, ...] | None:
     """Read the items of a sequence with all their elements decoded, None when absent."""
     value = value_of(dataset, keyword)
     if value is None:
@@ -98,7 +102,7 @@ def _finite(values: Iterable[Any], keyword: str) -> tuple[float, ...]:
     return numbers
 
 
-def texts_of(dataset: Dataset, keyword: str) -> tuple[str, ...] | None:
+def texts_of(dataset: Attributes, keyword: str) -> tuple[str, ...] | None:
     """Read code strings in upper case, None when absent."""
     value = value_of(dataset, keyword)
     if value is None:
@@ -107,7 +111,7 @@ def texts_of(dataset: Dataset, keyword: str) -> tuple[str, ...] | None:
     return tuple(str(one).strip().upper() for one in values)
 
 
-def text_or_empty(dataset: Dataset, keyword: str) -> str:
+def text_or_empty(dataset: Attributes, keyword: str) -> str:
     """Give the first value as text, empty when absent; for what only informs."""
     try:
         value = value_of(dataset, keyword)
@@ -118,7 +122,7 @@ def text_or_empty(dataset: Dataset, keyword: str) -> str:
     return "" if value is None else str(value).strip("\0 ")
 
 
-def integer_or_none(dataset: Dataset, keyword: str) -> int | None:
+def integer_or_none(dataset: Attributes, keyword: str) -> int | None:
     """Read one integer, None when absent or no number; for what only informs."""
     try:
         return integer_of(dataset, keyword)
