@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from datetime import time
 from typing import Annotated
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 #: PS3.5 6.2, AE: 1 to 16 characters without control characters or backslash.
 _AE_TITLE = re.compile(r"^[ -\[\]-~]{1,16}$")
 _REQUIRED_SERIES = re.compile(r"^[A-Z]{2,16}(:[1-9]\d{0,4})?$")
+_TIME_OF_DAY = re.compile(r"^([01]\d|2[0-3]):[0-5]\d$")
 _SHA256 = re.compile(r"^([0-9a-f]{64})?$")
 
 
@@ -52,8 +53,19 @@ def _check_required_series(value: str) -> str:
 
 
 def _check_time_of_day(value: str) -> str:
-    time.fromisoformat(value)
+    if not _TIME_OF_DAY.match(value):
+        raise ValueError('write hours and minutes from "00:00" to "23:59", such as "02:30"')
     return value
+
+
+def _check_time_zone(value: str) -> str:
+    try:
+        return value and ZoneInfo(value).key
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(
+            "write a name of the IANA list such as Europe/Berlin; where this machine has no such "
+            "list, install its package tzdata"
+        ) from error
 
 
 AeTitle = Annotated[str, AfterValidator(_check_ae_title)]
@@ -61,6 +73,7 @@ Network = Annotated[str, AfterValidator(_check_address)]
 Sha256 = Annotated[str, AfterValidator(_check_sha256)]
 CertificatePin = Annotated[str, AfterValidator(_check_pin)]
 TimeOfDay = Annotated[str, AfterValidator(_check_time_of_day)]
+TimeZone = Annotated[str, AfterValidator(_check_time_zone)]
 SeriesRequirement = Annotated[str, AfterValidator(_check_required_series)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]

@@ -12,6 +12,7 @@ import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_settings import (
@@ -42,6 +43,7 @@ from screener.setting_types import (
     Seconds,
     Section,
     SeriesRequirement,
+    TimeZone,
 )
 from screener.upkeep_settings import (
     AlertSettings,
@@ -75,6 +77,12 @@ class NodeSettings(Section):
     tls_certificate_file: Path | None = None
     tls_key_file: Path | None = None
     tls_ca_file: Path | None = None
+    time_zone: TimeZone = ""
+
+    @property
+    def zone(self) -> ZoneInfo | None:
+        """The zone that `time_zone` names; None: that of this machine."""
+        return ZoneInfo(self.time_zone) if self.time_zone else None
 
     @model_validator(mode="after")
     def _check_tls(self) -> NodeSettings:
@@ -288,7 +296,9 @@ class Settings(BaseSettings):
         """
         # Names only: folder and pin change nothing, and the graphs' own digests stand beside.
         names = {"lungs": {"name"}, "slices": {"name"}}
-        text = self.model_dump_json(include={"vote": True, "report": True, "models": names})
+        node = {"time_zone"}
+        chosen = {"vote": True, "report": True, "models": names, "node": node}
+        text = self.model_dump_json(include=chosen)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -96,6 +96,6 @@ class AuditSettings(Section):
     key_file: Path | None = None
     checkpoint_file: Path | None = None
     seal_every_s: Seconds = 5.0
-    nightly_at_utc: TimeOfDay = "02:30"
+    nightly_at: TimeOfDay = "02:30"
     pacs: str = ""
     report_dir: Path | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, select
@@ -80,22 +80,32 @@ def recorded_audit(database: Database, day: date) -> dict[str, Any] | None:
         return None if row is None else row.content
 
 
-def withdraw_early_audits(database: Database, now: datetime) -> int:
+def withdraw_early_audits(
+    database: Database, now: datetime, *, zone: tzinfo | None, longest_days: int
+) -> int:
     """Take back audits of days that were not over when they were made.
 
-    A person may ask for the audit of today; a clock that was ahead makes one. The trail keeps that
-    they were made, and that the clock went back.
+    A person may ask for the audit of today; a clock that was ahead makes one, and so did a node
+    that took its days from another time zone. The trail keeps that they were made, and that the
+    clock went back.
+
+    Parameters
+    ----------
+    zone, longest_days
+        As in `missed_days`: what could not be made up again stays.
 
     Returns
     -------
     :
         How many; their days are due again when they are over.
     """
-    today = now.astimezone(UTC).date()
+    today = now.astimezone(zone).date()
+    oldest = _oldest(today, longest_days)
     with database.session() as session:  # nearly always the end: no writer waits for this
         kept = session.execute(select(Audit.day, Audit.recorded_at)).all()
     ahead = [one for one in kept if one.recorded_at > now + timedelta(seconds=CLOCK_TOLERANCE_S)]
-    early = [one for one in kept if one.recorded_at.astimezone(UTC).date() <= one.day < today]
+    again = [one for one in kept if oldest <= one.day < today]
+    early = [one for one in again if one.recorded_at.astimezone(zone).date() <= one.day]
     days = {one.day for one in (*ahead, *early)}
     if not days:
         return 0
@@ -109,24 +119,28 @@ def withdraw_early_audits(database: Database, now: datetime) -> int:
 
 
 def missed_days(
-    database: Database, now: datetime, *, at_utc: time, longest_days: int
+    database: Database, now: datetime, *, at: time, zone: tzinfo | None, longest_days: int
 ) -> tuple[date, ...]:
-    """Give the days (UTC) that are over for long enough and have no audit yet, oldest first.
+    """Give the days that are over for long enough and have no audit yet, oldest first.
 
     Asked again and again, so that neither a stop, a clock change nor a second scheduler matters.
 
     Parameters
     ----------
-    at_utc
-        When yesterday's audit is due.
+    at
+        When yesterday's audit is due, time of day in `zone`.
+    zone
+        Where the days begin and end: a Study Date is the scanner's, and west of Greenwich the day
+        of UTC is over hours before the scanner's is. None: that of this machine.
     longest_days
         How many days back an audit is still made up. Before the first audit there was no node to
         account for: then it is yesterday alone.
     """
-    in_utc = now.astimezone(UTC)
-    yesterday = (in_utc - timedelta(days=1)).date()
-    newest = yesterday if in_utc.time() >= at_utc else yesterday - timedelta(days=1)
-    oldest = yesterday - timedelta(days=longest_days - 1)
+    local = now.astimezone(zone)
+    today = local.date()
+    yesterday = today - timedelta(days=1)
+    newest = yesterday if local.time() >= at else yesterday - timedelta(days=1)
+    oldest = _oldest(today, longest_days)
     with database.session() as session:
         first = session.scalar(select(func.min(Audit.day)))
         kept = set(session.scalars(select(Audit.day).where(Audit.day >= oldest)))
@@ -137,6 +151,10 @@ def missed_days(
             missed.append(day)
         day += timedelta(days=1)
     return tuple(missed)
+
+
+def _oldest(today: date, longest_days: int) -> date:
+    return today - timedelta(days=longest_days)
 
 
 def _ledger_study(session: Session, study: Study) -> LedgerStudy:

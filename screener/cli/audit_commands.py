@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -105,9 +105,9 @@ def export(
         print_text(f"{n_events} events {'sent' if out is None else f'written to {out}'}.")
 
 
-def _day(text: str) -> date:
+def _day(text: str) -> date | None:
     if not text:
-        return (datetime.now(UTC) - timedelta(days=1)).date()
+        return None
     try:
         return date.fromisoformat(text)
     except ValueError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import time
+from datetime import time, timedelta
 from typing import TYPE_CHECKING, Any
 
 from screener.audit.accounting import accounting
@@ -61,12 +61,14 @@ class WrittenAudit:
 
 
 def run_nightly(
-    settings: Settings, day: date, *, pacs_name: str = "", folder: Path | None = None
+    settings: Settings, day: date | None, *, pacs_name: str = "", folder: Path | None = None
 ) -> WrittenAudit:
     """Account for one day and write the page; a day may be audited again by hand.
 
     Parameters
     ----------
+    day
+        None takes yesterday, in the zone of the node.
     pacs_name
         Destination to ask; empty takes ``audit.pacs``, or the only destination there is.
     folder
@@ -79,6 +81,8 @@ def run_nightly(
     """
     site = open_site(settings)
     entry = _pacs(settings, pacs_name)
+    if day is None:
+        day = utc_now().astimezone(settings.node.zone).date() - timedelta(days=1)
     return _write(site, _audit(site, day, entry), folder or settings.audit_report_path)
 
 
@@ -96,11 +100,11 @@ def run_nightly_if_due(site: Site) -> bool:
 
 
 def _missed(site: Site) -> tuple[date, ...]:
-    now = utc_now()
-    if n_early := withdraw_early_audits(site.database, now):
+    now, zone, longest_days = utc_now(), site.settings.node.zone, LONGEST_MADE_UP_DAYS
+    if n_early := withdraw_early_audits(site.database, now, zone=zone, longest_days=longest_days):
         get_log().warning("audits_withdrawn", count=n_early, reason="their days were not over")
-    at_utc = time.fromisoformat(site.settings.audit.nightly_at_utc)
-    return missed_days(site.database, now, at_utc=at_utc, longest_days=LONGEST_MADE_UP_DAYS)
+    at = time.fromisoformat(site.settings.audit.nightly_at)
+    return missed_days(site.database, now, at=at, zone=zone, longest_days=longest_days)
 
 
 def _pacs(settings: Settings, name: str) -> DestinationSettings:

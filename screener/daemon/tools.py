@@ -99,6 +99,7 @@ def report_options(settings: Settings) -> ReportOptions:
         institution_name=settings.report.institution_name,
         maximum_slice_groups=settings.report.maximum_slice_groups,
         n_key_slices=settings.report.key_slices,
+        time_zone=settings.node.time_zone,
     )
 
 

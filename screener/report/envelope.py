@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
+from zoneinfo import ZoneInfo
 
 from highdicom import SOPClass
 from pydicom import config, dcmwrite
@@ -112,7 +113,7 @@ class Envelope:
     sop_class_uid: str  #: of every kind but reports, whose class is an option
     sop_instance_uid: str
     series_instance_uid: str
-    at: datetime  #: start of the run, in the time zone of the source where it names one
+    at: datetime  #: start of the run, in the zone of the source where it names one, else the site's
     has_source_zone: bool
     algorithms: tuple[Algorithm, ...]
     character_sets: tuple[str | tuple[str, ...], ...]  #: to be tried in this order
@@ -126,7 +127,7 @@ def make_envelope(
     run = screening.run
     screened = screening.ranking.selected_series_instance_uid or ""
     zone = _zone_of(evidence.header)
-    at = run.started_at if zone is None else run.started_at.astimezone(zone)
+    at = run.started_at.astimezone(zone or ZoneInfo(options.time_zone or "UTC"))
     product = product_of(list_algorithms(screening, options))
     sop_instance_uid = instance_uid(run, screened, kind, options.digest)
     series_instance_uid = result_series_uid(run, screened, kind)

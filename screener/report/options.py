@@ -58,6 +58,8 @@ class ReportOptions:
         were left out, and the database keeps them all.
     n_key_slices
         Most slices in the image library, the key object selection and the picture.
+    time_zone
+        IANA name of the zone of our dates and times where the source names none; empty: UTC.
 
     Raises
     ------
@@ -78,6 +80,7 @@ class ReportOptions:
     institution_name: str = ""
     maximum_slice_groups: int = 64
     n_key_slices: int = 6
+    time_zone: str = ""
 
     def __post_init__(self) -> None:
         for name, least in (("manufacturer", 1), ("product_name", 1), ("institution_name", 0)):

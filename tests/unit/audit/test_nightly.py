@@ -6,7 +6,9 @@ import html
 import json
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
+from time import tzset
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -340,10 +342,10 @@ def test_audit_is_recorded_once(database: Database) -> None:
 
 
 def test_audit_is_due_until_recorded(database: Database) -> None:
-    """Due from the set time on, at any later hour, in UTC whatever the clocks do; then done."""
+    """Due from the set time on, at any later hour; then done."""
 
     def missed(now: datetime) -> tuple[date, ...]:
-        return missed_days(database, now, at_utc=time(2, 30), longest_days=31)
+        return missed_days(database, now, at=time(2, 30), zone=UTC, longest_days=31)
 
     before, later = (datetime(2026, 3, 29, hour, 31, tzinfo=UTC) for hour in (1, 23))
     assert missed(before) == ()
@@ -356,8 +358,8 @@ def test_every_night_that_was_missed_is_made_up(database: Database) -> None:
     """Oldest first, gaps too, since the first audit; not yesterday's before its hour."""
 
     def missed(now: datetime, longest_days: int = 31) -> list[int]:
-        at_utc = time(2, 30)
-        days = missed_days(database, now, at_utc=at_utc, longest_days=longest_days)
+        at = time(2, 30)
+        days = missed_days(database, now, at=at, zone=UTC, longest_days=longest_days)
         return [(day - DAY).days for day in days]
 
     record_audit(database, DAY, {}, NOW, is_clean=True)
@@ -372,7 +374,7 @@ def test_every_night_that_was_missed_is_made_up(database: Database) -> None:
 def test_node_without_an_audit_starts_with_yesterday(database: Database) -> None:
     """Before its first night there was no node to account for."""
     now = datetime(2026, 3, 29, 12, tzinfo=UTC)
-    assert missed_days(database, now, at_utc=time(2, 30), longest_days=31) == (DAY,)
+    assert missed_days(database, now, at=time(2, 30), zone=UTC, longest_days=31) == (DAY,)
 
 
 def test_audit_of_a_clock_that_was_ahead_is_made_again(database: Database) -> None:
@@ -380,20 +382,91 @@ def test_audit_of_a_clock_that_was_ahead_is_made_again(database: Database) -> No
     record_audit(database, DAY, {}, NOW, is_clean=True)
     ahead = NOW + timedelta(days=2)
     record_audit(database, DAY + timedelta(days=1), {}, ahead, is_clean=True)
-    assert withdraw_early_audits(database, ahead) == 0
-    assert withdraw_early_audits(database, NOW) == 1
-    assert withdraw_early_audits(database, NOW) == 0
+    assert withdraw_early_audits(database, ahead, zone=UTC, longest_days=31) == 0
+    assert withdraw_early_audits(database, NOW, zone=UTC, longest_days=31) == 1
+    assert withdraw_early_audits(database, NOW, zone=UTC, longest_days=31) == 0
     assert recorded_audit(database, DAY) == {}
     assert recorded_audit(database, DAY + timedelta(days=1)) is None
 
 
 def test_audit_of_a_day_that_is_not_over_is_made_again(database: Database) -> None:
     """A person asked for today's in the afternoon: it stands until the day is over."""
-    today, at_utc = date(2026, 3, 29), time(2, 30)
+    today, at = date(2026, 3, 29), time(2, 30)
     afternoon = datetime(2026, 3, 29, 15, tzinfo=UTC)
     record_audit(database, DAY, {}, afternoon, is_clean=True)
     record_audit(database, today, {}, afternoon, is_clean=True)
-    assert withdraw_early_audits(database, afternoon) == 0
+    assert withdraw_early_audits(database, afternoon, zone=UTC, longest_days=31) == 0
     next_day = afternoon + timedelta(days=1)
-    assert withdraw_early_audits(database, next_day) == 1
-    assert missed_days(database, next_day, at_utc=at_utc, longest_days=31) == (today,)
+    assert withdraw_early_audits(database, next_day, zone=UTC, longest_days=31) == 1
+    assert missed_days(database, next_day, at=at, zone=UTC, longest_days=31) == (today,)
+
+
+@pytest.mark.parametrize(
+    ("zone", "before", "due"),
+    [
+        ("America/St_Johns", "2026-03-29T04:59Z", "2026-03-29T05:00Z"),  # summer: 2.5 hours late
+        ("America/Los_Angeles", "2026-03-29T09:29Z", "2026-03-29T09:30Z"),
+        ("Asia/Kolkata", "2026-03-28T20:59Z", "2026-03-28T21:00Z"),
+        ("Pacific/Kiritimati", "2026-03-28T12:29Z", "2026-03-28T12:30Z"),
+        # The clock goes from 2:00 to 3:00 in this night: there is no half past two.
+        ("Europe/Berlin", "2026-03-29T00:59Z", "2026-03-29T01:00Z"),
+    ],
+)
+def test_day_of_the_audit_is_that_of_the_site(
+    database: Database, zone: str, before: str, due: str
+) -> None:
+    """A scanner dates its studies by its own clock: no day is audited before it is over there."""
+
+    def missed(now: str) -> tuple[date, ...]:
+        at, here = datetime.fromisoformat(now), ZoneInfo(zone)
+        return missed_days(database, at, at=time(2, 30), zone=here, longest_days=31)
+
+    record_audit(database, DAY - timedelta(days=1), {}, NOW, is_clean=True)
+    assert missed(before) == ()
+    assert missed(due) == (DAY,)
+
+
+def test_hour_that_comes_twice_has_one_audit(database: Database) -> None:
+    """The clock goes back from 3:00 to 2:00: half past two is twice, the audit once."""
+    berlin, sunday = ZoneInfo("Europe/Berlin"), date(2026, 10, 25)
+
+    def missed(now: datetime) -> tuple[date, ...]:
+        return missed_days(database, now, at=time(2, 30), zone=berlin, longest_days=31)
+
+    first = datetime(2026, 10, 25, 0, 31, tzinfo=UTC)
+    assert missed(first) == (sunday - timedelta(days=1),)
+    record_audit(database, sunday - timedelta(days=1), {}, first, is_clean=True)
+    for minutes in (0, 28, 29, 60, 24 * 60 - 2):  # 2:31 again is 60 minutes later
+        now = first + timedelta(minutes=minutes)
+        assert withdraw_early_audits(database, now, zone=berlin, longest_days=31) == 0
+        assert missed(now) == ()
+    assert missed(first + timedelta(hours=25)) == (sunday,)
+
+
+def test_node_without_a_zone_takes_that_of_its_machine(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the machine shows on its wall is where its day ends."""
+    early, due = (datetime(2026, 3, 29, hour, 1, tzinfo=UTC) for hour in (4, 5))
+    monkeypatch.setenv("TZ", "America/St_Johns")
+    tzset()
+    try:
+        record_audit(database, DAY - timedelta(days=1), {}, NOW, is_clean=True)
+        assert missed_days(database, early, at=time(2, 30), zone=None, longest_days=31) == ()
+        assert missed_days(database, due, at=time(2, 30), zone=None, longest_days=31) == (DAY,)
+    finally:
+        monkeypatch.undo()
+        tzset()
+
+
+def test_change_of_zone_takes_back_only_what_can_be_made_again(database: Database) -> None:
+    """Audits of a node that now counts its days further west came early; years of them stay."""
+    for n_days in (400, 2):
+        day = DAY - timedelta(days=n_days)
+        made_at = datetime(day.year, day.month, day.day, 2, 31, tzinfo=UTC) + timedelta(days=1)
+        record_audit(database, day, {}, made_at, is_clean=True)
+    newest, west = DAY - timedelta(days=2), ZoneInfo("America/Los_Angeles")
+    assert withdraw_early_audits(database, NOW, zone=UTC, longest_days=31) == 0
+    assert withdraw_early_audits(database, NOW, zone=west, longest_days=31) == 1
+    assert recorded_audit(database, newest) is None
+    assert recorded_audit(database, DAY - timedelta(days=400)) == {}

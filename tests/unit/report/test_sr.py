@@ -348,6 +348,23 @@ def test_times_are_the_start_of_the_run_in_the_zone_of_the_source(tmp_path: Path
     assert report.TimezoneOffsetFromUTC == "+0530"
 
 
+def test_times_are_those_of_the_site_where_the_source_names_no_zone(tmp_path: Path) -> None:
+    """No offset is written, for it would move the study's own times; other zone, other UID."""
+    study = write_study(tmp_path, 4)
+    reports = [
+        read_result(
+            build_results(
+                make_screening(study, affected=(1,)), study, ReportOptions(time_zone=zone)
+            )[0]
+        )
+        for zone in ("", "America/St_Johns", "Asia/Kolkata")
+    ]
+    times = [f"{report.ContentDate} {str(report.ContentTime)[:6]}" for report in reports]
+    assert times == ["20260304 050607", "20260304 013607", "20260304 103607"]
+    assert not any("TimezoneOffsetFromUTC" in report for report in reports)
+    assert len({report.SOPInstanceUID for report in reports}) == 3
+
+
 def test_radiograph_gets_its_refusal(tmp_path: Path) -> None:
     """A study that holds no CT is reported under the name of what it is."""
     study = write_study(tmp_path, 1, Modality="DX", SOPClassUID="1.2.840.10008.5.1.4.1.1.1.1")
