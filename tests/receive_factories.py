@@ -76,6 +76,31 @@ def encode(dataset: Dataset, transfer_syntax_uid: str = EXPLICIT) -> bytes:
     return content
 
 
+def report_item(sop_instance_uid: str, **values: Any) -> Dataset:
+    """One object of a storage commitment."""
+    reference = Dataset()
+    reference.ReferencedSOPInstanceUID = sop_instance_uid
+    for keyword, value in values.items():
+        setattr(reference, keyword, value)
+    return reference
+
+
+def report_dataset(*, is_undefined: bool = False) -> Dataset:
+    """Result of a storage commitment (PS3.4 Table J.3-2), with lengths or with delimiters."""
+    report = Dataset()
+    report.SpecificCharacterSet = "ISO_IR 192"
+    report.TransactionUID = "2.25.17"
+    report.ReferencedSOPSequence = [report_item("1.2.1")]
+    report.FailedSOPSequence = [report_item("1.2.2", FailureReason=0x0112), report_item("1.2.3")]
+    for keyword in ("ReferencedSOPSequence", "FailedSOPSequence"):
+        report[keyword].is_undefined_length = is_undefined
+        for one in report[keyword].value:
+            one.is_undefined_length_sequence_item = is_undefined
+            one.PurposeOfReferenceCodeSequence = [Dataset()]  # nobody sends it, nobody minds
+            one["PurposeOfReferenceCodeSequence"].is_undefined_length = is_undefined
+    return report
+
+
 def ct_bytes(number: int = 1, **values: Any) -> bytes:
     """One encoded CT slice, Explicit VR Little Endian."""
     return encode(ct_dataset(number, **values))

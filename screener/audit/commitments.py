@@ -49,19 +49,6 @@ def ask_commitment(
         tell(session, delivery, EventKind.COMMITMENT_ASKED, now, {**payload})
 
 
-def is_commitment_asked(database: Database, transaction_uid: str) -> bool:
-    """Say whether a destination was asked for this transaction.
-
-    Raises
-    ------
-    DatabaseUnavailable
-        The database cannot be read.
-    """
-    asked = select(Delivery.delivery_id).where(Delivery.commitment_uid == transaction_uid)
-    with database.session() as session:
-        return session.scalars(asked.limit(1)).first() is not None
-
-
 def await_commitment(database: Database, claim: ClaimedDelivery, until: datetime) -> None:
     """Let go of the delivery; if nothing was reported `until` then, a claim finds it again.
 

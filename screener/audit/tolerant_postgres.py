@@ -1,7 +1,8 @@
-"""Let PostgreSQL hand out times that Python does not have, as no time instead of an error.
+"""Let PostgreSQL hand out every time, also what Python does not have, as no time and no error.
 
 Its columns hold what their types say, but a time may be infinite, before Christ or after the year
-9999, where somebody edited a table. The driver refuses such a row, and with it the whole answer.
+9999, where somebody edited a table. The driver refuses such a row, and with it the whole answer; so
+it does with all times where a server, a database or an account writes them in another style.
 Imported where a PostgreSQL is opened: a node on SQLite never loads the driver.
 """
 
@@ -20,12 +21,18 @@ if TYPE_CHECKING:
     from psycopg.abc import AdaptContext, Buffer
     from psycopg.abc import Loader as AnyLoader
 
+#: The only style that the driver reads, and a zone in which no hour comes twice.
+_OUR_STYLE = "SET DateStyle TO ISO; SET TimeZone TO UTC"
+
 #: What a value of these types is where Python has none.
 _INSTEAD = {"timestamptz": NO_TIME, "date": NO_TIME.date()}
 
 
 def read_any_time(connection: Connection[Any], _record: object) -> None:
     """Read every time and day of this connection, also one that is none."""
+    connection.autocommit = True
+    connection.execute(_OUR_STYLE)
+    connection.autocommit = False
     adapters = connection.adapters
     for name, instead in _INSTEAD.items():
         for form in (Format.TEXT, Format.BINARY):

@@ -18,7 +18,7 @@ from screener.audit.ledger import ReceivedInstance, Registration, known_digests
 from screener.daemon.certificates import tls_files, warn_of_expiry
 from screener.daemon.fail_points import FailPoint
 from screener.daemon.sealing import trail_key
-from screener.daemon.settling import is_report_asked, settle_report
+from screener.daemon.settling import settle_report
 from screener.daemon.site import Site, open_site, utc_now
 from screener.errors import ConfigError, DatabaseUnavailable
 from screener.logs import get_log
@@ -93,7 +93,6 @@ def listen(
             observe=notices.put,
             now=utc_now,
             settle=lambda report: settle_report(site, report),
-            is_asked=lambda transaction_uid: is_report_asked(site, transaction_uid),
         )
         listener = Listener(listener_settings(settings), spool, hooks, salt)
         listener.start()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from screener.audit.backoff import RetryPolicy
-from screener.audit.commitments import is_commitment_asked, settle_commitment
+from screener.audit.commitments import settle_commitment
 from screener.daemon.site import utc_now
 from screener.domain import DeliveryState, Outcome
 from screener.logs import get_log
@@ -19,20 +19,6 @@ if TYPE_CHECKING:
 
 #: A destination has taken these.
 ARRIVED = frozenset({Outcome.STORED, Outcome.STORED_WITH_WARNING})
-
-
-def is_report_asked(site: Site, transaction_uid: str) -> bool:
-    """Say whether anybody asked for this transaction; where nobody did, the log says so.
-
-    Raises
-    ------
-    DatabaseUnavailable
-        The database cannot be read.
-    """
-    if is_commitment_asked(site.database, transaction_uid):
-        return True
-    get_log().warning("commitment_unknown", transaction_uid=transaction_uid)
-    return False
 
 
 def settle_report(site: Site, report: CommitmentReport) -> bool:

@@ -35,6 +35,7 @@ _FIRST_DATA_SET_TAG = 0x00040000
 _ITEM = 0xFFFEE000
 _ITEM_END = 0xFFFEE00D
 _SEQUENCE_END = 0xFFFEE0DD
+_DELIMITER_BYTES = 8
 #: PS3.5 7.1.2: these have a 16-bit length, all others a 32-bit one after two reserved bytes.
 _SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
 
@@ -121,7 +122,7 @@ class ElementReader:
                 return
             if length == UNDEFINED_LENGTH:
                 self._position = offset
-                self._skip_sequence(is_explicit=is_explicit and vr != b"UN")
+                self._skip_to(_SEQUENCE_END, is_explicit=is_explicit and vr != b"UN")
             else:
                 self._position = offset + length
 
@@ -130,6 +131,40 @@ class ElementReader:
         n_bytes = min(element.length, max_bytes)
         at = self._look(element.offset, n_bytes)
         return self._window[at : at + n_bytes]
+
+    def items(self, sequence: Element) -> Iterator[ElementReader]:
+        """Give a reader for each item of a sequence that `elements` just gave.
+
+        Raises
+        ------
+        MalformedDataSet
+            As `elements`, or something stands between the items.
+        """
+        is_undefined = sequence.length == UNDEFINED_LENGTH
+        end = self._end if is_undefined else sequence.offset + sequence.length
+        is_explicit = self._is_explicit and sequence.vr != b"UN"
+        start = sequence.offset
+        while start < end:
+            self._position = start
+            item = self._element_header(is_explicit=is_explicit)
+            if item.tag == _SEQUENCE_END and is_undefined:
+                return
+            if item.tag != _ITEM:
+                raise MalformedDataSet("a sequence holds what is no item")
+            n_bytes, start = item.length, item.offset + item.length
+            if n_bytes == UNDEFINED_LENGTH:
+                self._position = item.offset
+                self._skip_to(_ITEM_END, is_explicit=is_explicit)
+                n_bytes, start = self._position - _DELIMITER_BYTES - item.offset, self._position
+            yield self._within(item.offset, n_bytes, is_explicit=is_explicit)
+
+    def _within(self, start: int, n_bytes: int, *, is_explicit: bool) -> ElementReader:
+        return ElementReader(
+            lambda offset, wanted: self._read_at(start + offset, wanted),
+            n_bytes,
+            is_explicit=is_explicit,
+            budget_bytes=self._budget_bytes,
+        )
 
     def check_fragments(self, pixels: Element) -> None:
         """Walk the fragments of encapsulated pixels; their bytes are skipped unread.
@@ -176,10 +211,10 @@ class ElementReader:
             raise MalformedDataSet("an element reaches beyond the end of the data set")
         return Element(tag, vr, length, offset)
 
-    def _skip_sequence(self, *, is_explicit: bool) -> None:
-        """Go to the end of a value of undefined length, without recursion."""
+    def _skip_to(self, end: int, *, is_explicit: bool) -> None:
+        """Go behind the delimiter that ends a value of undefined length, without recursion."""
         # Each level is (delimiter that ends it, explicit VR inside).
-        levels = [(_SEQUENCE_END, is_explicit)]
+        levels = [(end, is_explicit)]
         while levels:
             delimiter, level_is_explicit = levels[-1]
             element = self._element_header(is_explicit=level_is_explicit)

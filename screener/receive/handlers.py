@@ -77,15 +77,13 @@ class ReceiverHooks:
     ``register`` commits the row of an instance and raises `DatabaseUnavailable` where it cannot;
     ``observe`` writes notices to the audit, must not decide anything and must not wait: it is
     called by the thread that accepts connections; ``now`` reads the clock;
-    ``settle`` takes the result of a storage commitment and says whether anybody asked for it, as
-    ``is_asked`` does of its transaction alone.
+    ``settle`` takes the result of a storage commitment and says whether anybody asked for it.
     """
 
     register: Callable[[ReceivedInstance], object]
     observe: Callable[[AssociationNotice | RefusalNotice], object]
     now: Callable[[], datetime]
     settle: Callable[[CommitmentReport], bool] = lambda _: False
-    is_asked: Callable[[str], bool] = lambda _: False
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ class Listener:
         self._settings = settings
         self._services = Services(
             handlers=ReceiveHandlers(settings.ae_title, peers, spool, hooks, patient_id_salt),
-            commitment=CommitmentHandlers(hooks.settle, hooks.is_asked),
+            commitment=CommitmentHandlers(hooks.settle),
             spool=spool,
             counter=AssociationCounter(
                 settings.maximum_associations, settings.maximum_associations_per_peer

@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 
 from screener.receive.part10 import FileMeta, encode_file_meta
 from tests.integration.raw_peer import command, context, data_pdu, item, pdu, request_pdu
-from tests.receive_factories import CT_IMAGE, EXPLICIT, IMPLICIT, ct_bytes, ct_dataset, encode
+from tests.receive_factories import (
+    CT_IMAGE,
+    EXPLICIT,
+    IMPLICIT,
+    ct_bytes,
+    ct_dataset,
+    encode,
+    report_dataset,
+)
 
 _ECHO = command(0x0030)
 #: (0008,1140) SQ of undefined length, and an item of undefined length.
@@ -33,4 +41,9 @@ SEEDS: Mapping[str, Sequence[bytes]] = {
     ),
     "validation": (b"", bytes(30), bytes(range(90))),
     "file_meta": (encode_file_meta(FileMeta(CT_IMAGE, "1.2.3", EXPLICIT, "CT1")) + ct_bytes(),),
+    "commitment_report": (
+        b"\x00" + encode(report_dataset()),
+        b"\x01" + encode(report_dataset(), IMPLICIT),
+        b"\x00" + encode(report_dataset(is_undefined=True)),
+    ),
 }

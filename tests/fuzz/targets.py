@@ -18,8 +18,10 @@ from functools import cache
 from pathlib import Path
 
 from screener.errors import RefusedInstance
+from screener.receive.commitment import read_report
 from screener.receive.contexts import ACCEPTED_SYNTAXES
 from screener.receive.dimse import Answer, decode_command, encode_answer
+from screener.receive.elements import MalformedDataSet
 from screener.receive.header import CommandIdentity, parse_header
 from screener.receive.messages import MessageAssembler
 from screener.receive.negotiation import ContextAnswer, negotiate
@@ -34,7 +36,7 @@ from screener.receive.upper_layer import (
     encode_command,
 )
 from screener.receive.wire import ReadLimits, Wire
-from tests.receive_factories import CT_IMAGE, EXPLICIT, SERIES_UID, ct_bytes, reader_of
+from tests.receive_factories import CT_IMAGE, EXPLICIT, IMPLICIT, SERIES_UID, ct_bytes, reader_of
 
 #: Most processor time of one input, in seconds.
 MOST_S = 2.0
@@ -144,6 +146,17 @@ def file_meta(content: bytes) -> None:
         return
 
 
+def commitment_report(content: bytes) -> None:
+    """The result of a storage commitment; the first byte chooses the transfer syntax."""
+    syntax = IMPLICIT if content[:1] == b"\x01" else EXPLICIT
+    try:
+        report = read_report(content[1:], syntax)
+    except MalformedDataSet:
+        return
+    assert all(uid for uid in report.committed)
+    assert all(uid and 0 <= reason < 1 << 16 for uid, reason in report.failures)
+
+
 TARGETS: Mapping[str, Target] = {
     target.__name__: target
     for target in (
@@ -153,5 +166,6 @@ TARGETS: Mapping[str, Target] = {
         header_parse,
         validation,
         file_meta,
+        commitment_report,
     )
 }

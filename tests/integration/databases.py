@@ -67,6 +67,8 @@ def server_arguments(folder: Path, data: Path, port: int) -> list[str]:
     """Give the command that runs a server of a cluster, on loopback, as an account that may."""
     arguments = [*_account(), str(_program("postgres")), "-D", str(data), "-p", str(port)]
     arguments += ["-h", "127.0.0.1", "-c", f"unix_socket_directories={folder}"]
+    # As a site may have it: no test may depend on the zone of a server, nor on how it writes times.
+    arguments += ["-c", "timezone=America/St_Johns", "-c", "datestyle=SQL, DMY"]
     return [*arguments, "-c", "max_connections=100"]
 
 
