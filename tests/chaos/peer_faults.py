@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import socket
-from contextlib import ExitStack
+import subprocess
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.chaos.archive import BlackHole, Mood
+from tests.chaos.native import compile_native
+from tests.chaos.node import Role
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.chaos.scene import Scene
+
+#: An address of this machine that no peer has.
+_STRANGER = "127.0.0.66"
+#: How long, in seconds, and how often in a second somebody connects.
+_FLOOD_S, _FLOOD_RATE = 30, 5000
+#: What a minute of that may cost the listener, in bytes.
+_FLOOD_BYTES = 16 * 1024 * 1024
 
 
 # ── the archive ──────────────────────────────────────────────────────────────────────────────
@@ -66,6 +79,50 @@ def flood(scene: Scene) -> None:
             with socket.socket() as peer:
                 peer.settimeout(1.0)
                 peer.connect_ex(("127.0.0.1", scene.node.port))
+
+
+def flood_for_a_minute(scene: Scene) -> None:
+    """Connect 5,000 times a second, half a minute from a stranger, half from a known address.
+
+    Who sends studies beside it must get through, within the flood, to the same listener, whose
+    memory must not grow.
+    """
+    flooder = compile_native("flooder.c", scene.folder / "flooder")
+    half = len(scene.studies) // 2
+    (listener,) = scene.node.pids(Role.LISTENER)
+    before_bytes = _peak_bytes(listener)
+    for address, studies in (
+        (_STRANGER, scene.studies[:half]),
+        ("127.0.0.1", scene.studies[half:]),
+    ):
+        with _flooding(flooder, address, scene.node.port) as flood:
+            for thread in [scene.modality.send_in_background(study) for study in studies]:
+                thread.join()
+            if flood.poll() is not None:
+                raise AssertionError("the flood ended before the studies were sent")
+    if scene.node.pids(Role.LISTENER) != [listener]:
+        raise AssertionError("the flood ended the listener")
+    grown_bytes = _peak_bytes(listener) - before_bytes
+    if grown_bytes > _FLOOD_BYTES:
+        raise AssertionError(f"the flood cost {grown_bytes / 2**20:.0f} MB of the listener")
+
+
+@contextmanager
+def _flooding(flooder: Path, address: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Flood in the background; at the end all of it was made."""
+    command = [flooder, address, str(port), str(_FLOOD_S), str(_FLOOD_RATE)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as flood:
+        yield flood
+        n_made = int(flood.communicate()[0])
+    if n_made < _FLOOD_S * _FLOOD_RATE / 2:
+        raise AssertionError(f"only {n_made} connects were made; this machine is too busy")
+
+
+def _peak_bytes(pid: int) -> int:
+    """Give the most memory that a process ever had, of its own and shared."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
 
 
 def _try_to_send(peer: socket.socket, content: bytes) -> None:

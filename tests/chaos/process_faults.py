@@ -6,6 +6,7 @@ import resource
 import shutil
 import signal
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from screener.domain import RunState
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 #: Seconds since 1970.
 _LAST_SECOND_OF_32_BITS = 2**31 - 1
 _YEAR_2100 = 4_102_444_800
+#: Half past three hours west of Greenwich, in summer half past two; both at 2:00 of a clock there.
+_SPRING_IN_ST_JOHNS = datetime(2027, 3, 14, 5, 30, tzinfo=UTC).timestamp()
+_AUTUMN_IN_ST_JOHNS = datetime(2027, 11, 7, 4, 30, tzinfo=UTC).timestamp()
 
 
 # ── processes that die ───────────────────────────────────────────────────────────────────────
@@ -140,6 +144,23 @@ def step_clock_far(scene: Scene) -> None:
             scene.wait(4.0, 8.0)
             scene.node.hit(Role.SCHEDULER)
             scene.wait(4.0, 8.0)
+    clock.write_text("0\n", encoding="ascii")
+
+
+def change_the_hour(scene: Scene) -> None:
+    """Let an hour be left out, then one come twice, on a node in Newfoundland, while studies come."""
+    clock, half = scene.folder / "clock", len(scene.studies) // 2
+    for at_s, studies in (
+        (_SPRING_IN_ST_JOHNS, scene.studies[:half]),
+        (_AUTUMN_IN_ST_JOHNS, scene.studies[half:]),
+    ):
+        clock.write_text(f"{int(at_s - time.time()) - 5}\n", encoding="ascii")
+        threads = [scene.modality.send_in_background(study) for study in studies]
+        scene.wait(6.0, 12.0)
+        for thread in threads:
+            thread.join()
+        scene.node.hit(Role.SCHEDULER)  # it finds anew which nights have no audit
+        scene.wait(4.0, 8.0)
     clock.write_text("0\n", encoding="ascii")
 
 

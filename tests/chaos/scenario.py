@@ -24,6 +24,7 @@ from screener.demo.synthetic_identity import SyntheticIdentity
 from tests.chaos.archive import Archive
 from tests.chaos.books import check_books, wait_until_settled
 from tests.chaos.modality import ChaosStudy, Modality, configure_sender
+from tests.chaos.native import compile_native
 from tests.chaos.node import ChaosNode, Engine, Services
 from tests.chaos.process_faults import copy_models
 from tests.chaos.scene import Fault, Scene
@@ -142,7 +143,8 @@ def _scene(
         copy_models(SHIPPED_MODELS, folder)
     (folder / "clock").write_text("0\n", encoding="ascii")
     if "clock" in fault.needs:
-        _compile_clock(folder / "clock.so")
+        # faketime bends sleeps too, and breaks some.
+        compile_native("clock.c", folder / "clock.so", "-shared", "-fPIC")
     with ExitStack() as stack:
         if "tmpfs" in fault.needs:
             stack.enter_context(_small_disk(folder / "data" / "spool"))
@@ -205,16 +207,9 @@ def _missing(fault: Fault) -> str:
         return "only root may mount a small disk"
     if "strace" in fault.needs and shutil.which("strace") is None:
         return "strace is not installed"
-    if "clock" in fault.needs and shutil.which("cc") is None:
+    if {"clock", "compiler"} & set(fault.needs) and shutil.which("cc") is None:
         return "there is no C compiler"
     return ""
-
-
-def _compile_clock(library: Path) -> None:
-    """Make the library that bends the clock: faketime bends sleeps too, and breaks some."""
-    source = Path(__file__).with_name("clock.c")
-    command = ["cc", "-shared", "-fPIC", "-O2", "-o", str(library), str(source)]
-    subprocess.run(command, check=True)
 
 
 @contextmanager

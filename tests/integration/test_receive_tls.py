@@ -1,14 +1,19 @@
 """The TLS port: who proves to be a peer gets in, and nobody else gets a byte further.
 
-Covers certificates of every kind, silent and plain clients, versions, reload, and DCMTK as the
-sender. Does not cover: revocation, which is left to short-lived certificates and pins.
+Covers certificates of every kind, silent and plain clients, versions, reload, renegotiation, a
+flood of handshakes, and DCMTK as the sender. Does not cover: revocation, which is left to
+short-lived certificates and pins.
 """
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -24,6 +29,7 @@ from tests.integration.senders import associate, rejection_codes, store
 from tests.receive_factories import CT_IMAGE, EXPLICIT, ct_bytes, write_ct
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from pynetdicom.association import Association
@@ -195,6 +201,116 @@ def test_input_07_certificate_of_another_ae_title(
             for notice in node.notices
         )
     )
+
+
+# ── a peer, or an address of one, that means harm ────────────────────────────────────────────
+
+
+@contextmanager
+def openssl_client(
+    node: RunningListener, certificate: ClientCertificate, version: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run OpenSSL's client, which can ask for what Python's cannot; its handshake is done."""
+    command = [require_tool("openssl"), "s_client", f"-{version}", "-quiet", "-no_ign_eof"]
+    command += ["-connect", f"127.0.0.1:{node.listener.tls_port}"]
+    command += ["-cert", str(certificate.chain), "-key", str(certificate.key), "-msg"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as client:
+        for line in client.stdout or ():
+            if b"Finished" in line and line.startswith(b"<<<" if version == "tls1_2" else b">>>"):
+                break
+        try:
+            yield client
+        finally:
+            client.kill()
+
+
+def test_renegotiation_is_refused(node: RunningListener, site: SiteAuthority) -> None:
+    """A handshake costs the node more than the peer: one for each connection (RFC 9325 3.5)."""
+    with openssl_client(node, site.client(CT1_NAME), "tls1_2") as client:
+        said, _ = client.communicate(b"R\n", PATIENCE_S)
+    assert said.count(b"ClientHello") == 1
+    assert b"ServerHello" not in said
+    assert b"no_renegotiation" in said
+    served_by(node, site)
+
+
+def test_new_keys_again_and_again_do_not_extend_the_deadline(
+    node: RunningListener, site: SiteAuthority
+) -> None:
+    """A peer of TLS 1.3 may change its keys as often as it likes, and is closed all the same."""
+    n_changes = 0
+    with openssl_client(node, site.client(CT1_NAME), "tls1_3") as client:
+        assert client.stdin is not None
+        assert client.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            while client.poll() is None:
+                client.stdin.write(b"K\n")
+                client.stdin.flush()
+                for line in client.stdout:
+                    if b"KeyUpdate" in line and line.startswith(b">>>"):
+                        n_changes += 1
+                        break
+    assert n_changes > 1
+    node.wait_for(
+        lambda: any(
+            isinstance(one, AssociationNotice)
+            and one.reason == "no association request came in time"
+            for one in node.notices
+        )
+    )
+    served_by(node, site)
+
+
+def test_flood_of_handshakes_holds_up_nobody_else(
+    start_listener: StartListener, site: SiteAuthority
+) -> None:
+    """Half, broken and whole handshakes from the address of one peer, while another sends."""
+    noisy = "127.0.0.2"
+    peers = (
+        Peer("CT1", LOCAL, certificate_names=frozenset({CT1_NAME})),
+        Peer("CT2", parse_networks((noisy,)), certificate_names=frozenset({CT2_NAME})),
+    )
+    node = start_listener(
+        is_open_to_all=False, peers=peers, tls_files=site.server_files(), acse_timeout_s=2.0
+    )
+    is_over = threading.Event()
+    context = site.context(None)
+
+    def flood(kind: int) -> int:
+        n_made = 0
+        while not is_over.is_set():
+            n_made += 1
+            _shake_hands(node, noisy, context, kind)
+        return n_made
+
+    with ThreadPoolExecutor(6) as pool:
+        floods = [pool.submit(flood, number % 3) for number in range(6)]
+        try:
+            for _ in range(3):
+                served_by(node, site)
+        finally:
+            is_over.set()
+    assert len(node.registered) == 3
+    assert all(one.result() > 1 for one in floods)
+    assert node.listener.wait_until_idle(PATIENCE_S)
+
+
+def _shake_hands(node: RunningListener, address: str, context: ssl.SSLContext, kind: int) -> None:
+    """Begin a handshake and stop, send what is none, or go through it without a certificate."""
+    with contextlib.suppress(OSError), socket.socket() as plain:
+        plain.settimeout(PATIENCE_S)
+        plain.bind((address, 0))
+        plain.connect(("127.0.0.1", node.listener.tls_port))
+        if kind == 0:
+            plain.sendall(bytes.fromhex("16030100c8010000c40303"))
+        elif kind == 1:
+            plain.sendall(bytes.fromhex("1603010005") + bytes(5))
+            plain.recv(1)
+        else:
+            with context.wrap_socket(plain, server_hostname=NODE_NAME) as secured:
+                secured.recv(1)
 
 
 def test_plain_port_drops_who_must_come_by_tls(node: RunningListener) -> None:
