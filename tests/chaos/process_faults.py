@@ -148,7 +148,7 @@ def step_clock_far(scene: Scene) -> None:
 
 
 def change_the_hour(scene: Scene) -> None:
-    """Let an hour be left out, then one come twice, on a node in Newfoundland, while studies come."""
+    """Leave an hour out, then let one come twice, on a node in Newfoundland, while studies come."""
     clock, half = scene.folder / "clock", len(scene.studies) // 2
     for at_s, studies in (
         (_SPRING_IN_ST_JOHNS, scene.studies[:half]),
