@@ -296,9 +296,9 @@ class Settings(BaseSettings):
         """
         # Names only: folder and pin change nothing, and the graphs' own digests stand beside.
         names = {"lungs": {"name"}, "slices": {"name"}}
-        node = {"time_zone"}
-        chosen = {"vote": True, "report": True, "models": names, "node": node}
-        text = self.model_dump_json(include=chosen)
+        text = self.model_dump_json(
+            include={"vote": True, "report": True, "models": names, "node": {"time_zone"}}
+        )
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -19,6 +19,7 @@ from screener.receive.elements import ElementReader, MalformedDataSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from io import BytesIO
 
     from pynetdicom.events import Event
 
@@ -64,7 +65,8 @@ class CommitmentHandlers:
 
     def on_event_report(self, event: Event) -> tuple[int, None]:
         """Take a result on an association of ours and answer a status."""
-        encoded = event.request.EventInformation
+        # The library's type of a request is that of any service.
+        encoded: BytesIO | None = getattr(event.request, "EventInformation", None)
         content = b"" if encoded is None else encoded.getvalue()
         return self.take(event.event_type, content, str(event.context.transfer_syntax)), None
 
