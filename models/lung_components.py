@@ -6,7 +6,10 @@ lungs that touch at the front are still two. Needs numpy and scipy only; trainin
 screening share it.
 """
 
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +21,8 @@ RIGHT_LUNG, LEFT_LUNG = 1, 2
 BoolVolume = NDArray[np.bool_]
 LabelVolume = NDArray[np.uint8]
 Spacing = tuple[float, float, float]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +70,22 @@ def label_lungs(
     coarse_mm = (spacing_mm[0], factor * spacing_mm[1], factor * spacing_mm[2])
     parts = _two_lungs(_pool(inside, factor), coarse_mm, rules)
     middle = (0.5 * (mask.shape[2] - 1) - box[2].start) / factor
-    for label, part in _sides(parts, middle):
-        fine = _spread(part, factor, inside.shape) & inside
-        labels[box][_fill_holes(fine) & (labels[box] == 0)] = label
+    sides = _sides(parts, middle)
+
+    def fill(side: tuple[int, BoolVolume]) -> BoolVolume:
+        return _fill_holes(_spread(side[1], factor, inside.shape) & inside)
+
+    for (label, _), filled in zip(sides, _at_once(fill, sides), strict=True):
+        labels[box][filled & (labels[box] == 0)] = label
     return labels
+
+
+def _at_once(call: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Do the same for both lungs at a time: numpy and scipy leave Python's lock to others."""
+    if len(items) < 2:  # noqa: PLR2004  there is no other
+        return [call(item) for item in items]
+    with ThreadPoolExecutor(len(items), "lung") as pool:
+        return list(pool.map(call, items))
 
 
 def _pool(mask: BoolVolume, factor: int) -> BoolVolume:
@@ -93,7 +110,8 @@ def _spread(part: BoolVolume, factor: int, shape: tuple[int, ...]) -> BoolVolume
 
 def _bounding_box(mask: BoolVolume) -> tuple[slice, slice, slice] | None:
     """Give the smallest box around the mask, None when it is empty."""
-    axes = tuple(np.any(mask, axis=others) for others in ((1, 2), (0, 2), (0, 1)))
+    plane = np.any(mask, axis=0)
+    axes = (np.any(mask, axis=(1, 2)), np.any(plane, axis=1), np.any(plane, axis=0))
     if not axes[0].any():
         return None
     first, second, third = (
@@ -126,7 +144,7 @@ def _components(mask: BoolVolume) -> tuple[NDArray[np.int32], NDArray[np.int64]]
     """Give face-connected components (from 1) and their sizes in voxels."""
     components = np.zeros(mask.shape, dtype=np.int32)
     n_components = ndimage.label(mask, output=components)
-    sizes = np.bincount(components.ravel(), minlength=int(n_components) + 1)[1:]
+    sizes = np.bincount(components[mask], minlength=int(n_components) + 1)[1:]
     return components, sizes.astype(np.int64)
 
 
@@ -173,11 +191,10 @@ def _near_slices(lungs: BoolVolume, first: int, last: int) -> slice:
 def _pull_apart(mask: BoolVolume, spacing_mm: Spacing, rules: ComponentRules) -> list[BoolVolume]:
     """Split a component that holds two touching lungs; give it whole when it is one lung."""
     coarse, steps = _coarsen(mask, spacing_mm, rules.split_grid_mm)
-    grid_mm = tuple(step * size for step, size in zip(steps, spacing_mm, strict=True))
-    depth_mm = ndimage.distance_transform_edt(np.pad(coarse, 1), sampling=grid_mm)[1:-1, 1:-1, 1:-1]
+    grid_mm = (steps[0] * spacing_mm[0], steps[1] * spacing_mm[1], steps[2] * spacing_mm[2])
     n_voxels = int(coarse.sum())
-    for erosion_mm in np.arange(rules.split_grid_mm, rules.deepest_erosion_mm, 1.5):
-        components, sizes = _components(np.asarray(depth_mm > erosion_mm))
+    for eroded in _erosions(coarse, grid_mm, rules):
+        components, sizes = _components(eroded)
         order = np.argsort(-sizes)[:2]
         if len(order) == 2 and sizes[order[1]] >= rules.split_share * sizes.sum():  # noqa: PLR2004  two lungs
             seeds = [components == n + 1 for n in order]
@@ -185,6 +202,30 @@ def _pull_apart(mask: BoolVolume, spacing_mm: Spacing, rules: ComponentRules) ->
         if sizes.sum() < 0.25 * n_voxels:
             break
     return _split_at_middle(mask, spacing_mm, rules)
+
+
+def _erosions(mask: BoolVolume, grid_mm: Spacing, rules: ComponentRules) -> Iterator[BoolVolume]:
+    """Take more and more off the mask: all within a distance of what is outside, a face included.
+
+    As a distance transform would tell it, in a tenth of the time: few shifts are that short. Each
+    is a view that the next one changes.
+    """
+    reach = [int(rules.deepest_erosion_mm // size) for size in grid_mm]
+    shifts = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in reach), indexing="ij"), axis=-1)
+    shifts = shifts.reshape(-1, 3)
+    distances_mm = np.sqrt(np.square(shifts * np.array(grid_mm)).sum(axis=1))
+    padded = np.pad(mask, [(n, n) for n in reach])
+    # One row of voxels: a shift is a step along it, and what it runs into is padding.
+    steps = shifts @ np.array([padded[0].size, padded.shape[2], 1])
+    row, margin = padded.ravel(), int(steps.max())
+    eroded = padded.copy()
+    left = eroded.ravel()[margin : row.size - margin]
+    done_mm = 0.0
+    for erosion_mm in np.arange(rules.split_grid_mm, rules.deepest_erosion_mm, 1.5):
+        for step in steps[(distances_mm > done_mm) & (distances_mm <= erosion_mm)]:
+            np.logical_and(left, row[margin + step : margin + step + left.size], out=left)
+        done_mm = erosion_mm
+        yield eroded[tuple(slice(n, n + size) for n, size in zip(reach, mask.shape, strict=True))]
 
 
 def _coarsen(
@@ -199,11 +240,15 @@ def _grow_back(
     mask: BoolVolume,
     seeds: list[BoolVolume],
     steps: tuple[int, int, int],
-    grid_mm: tuple[float, ...],
+    grid_mm: Spacing,
 ) -> list[BoolVolume]:
     """Give each voxel of the mask to the nearer of two seeds on the coarse grid."""
-    distances = [ndimage.distance_transform_edt(~seed, sampling=grid_mm) for seed in seeds]
-    nearer = distances[0] <= distances[1]
+
+    def distances_mm(seed: BoolVolume) -> NDArray[np.float64]:
+        return np.asarray(ndimage.distance_transform_edt(~seed, sampling=grid_mm))
+
+    first_mm, second_mm = _at_once(distances_mm, seeds)
+    nearer = first_mm <= second_mm
     for axis, step in enumerate(steps):
         nearer = np.repeat(nearer, step, axis=axis)
     nearer = nearer[tuple(slice(0, size) for size in mask.shape)]

@@ -109,7 +109,8 @@ def classify_slices(
 def lung_bearing_slices(volume: Volume, lungs: LungMask, rules: ClassifyRules) -> NDArray[np.int64]:
     """Give the indices of the slices with enough lung, ascending."""
     pixel_mm2 = volume.spacing_mm[1] * volume.spacing_mm[2]
-    areas_mm2 = np.count_nonzero(lungs.labels, axis=(1, 2)) * pixel_mm2
+    # Slice by slice: along axes it would first make an integer of every voxel.
+    areas_mm2 = np.array([np.count_nonzero(one) for one in lungs.labels]) * pixel_mm2
     return np.flatnonzero(areas_mm2 >= rules.least_lung_area_mm2)
 
 

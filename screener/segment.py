@@ -246,7 +246,8 @@ def check_chest(lungs: LungMask, volume: Volume, rules: ChestRules) -> None:
 
 def _slice_areas_mm2(mask: MaskArray, volume: Volume) -> NDArray[np.float64]:
     pixel_mm2 = volume.spacing_mm[1] * volume.spacing_mm[2]
-    return np.asarray(np.count_nonzero(mask, axis=(1, 2)) * pixel_mm2, dtype=np.float64)
+    # Slice by slice: along axes it would first make an integer of every voxel.
+    return np.array([np.count_nonzero(one) for one in mask], dtype=np.float64) * pixel_mm2
 
 
 def _aerated_share(lungs: LungMask, volume: Volume, aerated_hu: int) -> float:

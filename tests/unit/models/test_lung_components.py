@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from models.lung_components import LEFT_LUNG, RIGHT_LUNG, label_lungs
+from models.lung_components import DEFAULT_RULES, LEFT_LUNG, RIGHT_LUNG, _erosions, label_lungs
 
 SPACING_MM = (5.0, 2.0, 2.0)
 SHAPE = (30, 120, 180)
@@ -120,3 +121,17 @@ def test_labels_of_flipped_volume_are_swapped() -> None:
     labels = label_lungs(mask, SPACING_MM)
     flipped = label_lungs(mask[:, :, ::-1], SPACING_MM)[:, :, ::-1]
     np.testing.assert_array_equal(flipped == RIGHT_LUNG, labels == LEFT_LUNG)
+
+
+@pytest.mark.parametrize(
+    "grid_mm", [(3.0, 3.0, 3.0), (4.0, 2.4140625, 2.4140625), (20.0, 2.9296875, 2.9296875)]
+)
+def test_erosions_are_those_of_a_distance_transform(grid_mm: tuple[float, float, float]) -> None:
+    """Voxel for voxel, at the faces of the volume too."""
+    noise = np.random.default_rng(5).normal(size=(14, 31, 22))
+    mask = ndimage.gaussian_filter(noise, 2.0) > -0.06
+    depth_mm = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=grid_mm)[1:-1, 1:-1, 1:-1]
+    for erosion_mm, eroded in zip(
+        np.arange(3.0, 18.0, 1.5), _erosions(mask, grid_mm, DEFAULT_RULES), strict=True
+    ):
+        assert np.array_equal(eroded, depth_mm > erosion_mm)
