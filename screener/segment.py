@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import ModelError
-from models.lung_answers import LungAnswers, choose_lungs
+from models.lung_answers import Look, LungAnswers, choose_lungs
 from models.lung_components import label_lungs
 from screener.domain import (
     LEFT_LUNG,
@@ -148,10 +148,11 @@ def choose_lung_pixels(
     """
     flips = display_flips(volume.slices[0].orientation)
 
-    def look_closer(rows: slice, columns: slice) -> list[LungAnswers]:
-        part = volume.volume_hu[:, rows, columns]
-        starts = range(0, len(part), batch_size)
-        batches = ((start, part[start : start + batch_size]) for start in starts)
+    def look_closer(look: Look) -> list[LungAnswers]:
+        starts = range(0, len(volume.volume_hu), batch_size)
+        batches = (
+            (start, look.show(volume.volume_hu[start : start + batch_size])) for start in starts
+        )
         return find_lung_pixels(batches, segmenter, flips, n_lanes)
 
     return choose_lungs(answers, volume.spacing_mm, look_closer)

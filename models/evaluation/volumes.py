@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from models.datasets import LabelledImages
 from models.errors import DatasetInvalid
-from models.lung_answers import LungAnswers, choose_lungs
+from models.lung_answers import Look, LungAnswers, choose_lungs
 from models.lung_components import label_lungs
 
 #: Slices per call of a session; more gains nothing on a CPU.
@@ -98,15 +98,13 @@ def segment_volume(
 ) -> NDArray[np.uint8]:
     """Give lung labels of a whole volume: 0 background, 1 right, 2 left."""
 
-    def look(rows: slice, columns: slice) -> list[LungAnswers]:
+    def look(shown: Look) -> list[LungAnswers]:
         return [
-            segmenter.answers(
-                np.ascontiguousarray(images[begin : begin + BATCH_SIZE, rows, columns])
-            )
+            segmenter.answers(shown.show(images[begin : begin + BATCH_SIZE]))
             for begin in range(0, len(images), BATCH_SIZE)
         ]
 
-    whole = look(slice(None), slice(None))
+    whole = look(Look(slice(None), slice(None)))
     return label_lungs(choose_lungs(whole, spacing_mm, look), spacing_mm)
 
 

@@ -103,7 +103,7 @@ class SolidSegmenter(ThresholdSegmenter):
 def test_closer_look_at_solid_lungs_lies_where_they_are(
     orientation: tuple[float, float, float, float, float, float],
 ) -> None:
-    """However the slices are stored, the square is cut and put back at the same place."""
+    """However the slices are stored, the square is cut, mirrored and put back at its place."""
     hu = np.full((6, 80, 80), 40, dtype=np.int16)
     hu[:, 12:30, 44:70] = 300
     volume = volume_of(hu, (5.0, 2.0, 2.0), orientation)

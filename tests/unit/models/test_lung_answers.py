@@ -1,13 +1,17 @@
 """Which of two answers holds, where solid lung ends, and when a closer look is taken."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from models.lung_answers import (
     CLOSER_MARGIN_MM,
+    SOLID_PIECE_SHARE,
     SOLID_PROBABILITY,
+    Look,
     LungAnswers,
-    choose_answer,
     choose_lungs,
     one_answer,
     two_answers,
@@ -26,6 +30,18 @@ def answers_of(added: list[float], found: list[float]) -> list[LungAnswers]:
     with_solid[:, :2] = SURE
     sums = np.array([added, found], dtype=np.float32).T
     return [two_answers(lung, with_solid, one[np.newaxis]) for one in sums]
+
+
+SPACING_MM = (6.0, 2.0, 2.0)
+
+
+def look_at_nothing(look: Look) -> list[LungAnswers]:
+    raise AssertionError(f"nothing is solid, but {look.rows} and {look.columns} were looked at")
+
+
+def choose_answer(answers: list[LungAnswers], slice_mm: float) -> NDArray[np.bool_]:
+    """Choose for slices so small that a closer look would show no less of them."""
+    return choose_lungs(answers, (slice_mm, 2.0, 2.0), look_at_nothing)
 
 
 def test_solid_lung_of_a_volume_is_taken_in_every_slice() -> None:
@@ -62,7 +78,7 @@ def test_solid_slice_that_the_network_missed_follows_its_neighbours() -> None:
     """And a slice that it alone calls solid does not stay."""
     missed = choose_answer(solid_volume([3.0, 3.0, 3.0, -2.0, 3.0, 3.0, 3.0]), 6.0)
     assert missed.all()
-    alone = choose_answer(solid_volume([-3.0, -3.0, -3.0, 2.0, -3.0, -3.0, -3.0]), 6.0)
+    alone = choose_answer(solid_volume([-4.0, -4.0, -4.0, 2.0, -4.0, -4.0, -4.0]), 6.0)
     assert not alone.any()
 
 
@@ -87,13 +103,6 @@ def test_answer_with_solid_lung_is_cut_at_its_probability(logit: float) -> None:
     assert choose_answer([kept], 5.0).all()
 
 
-SPACING_MM = (6.0, 2.0, 2.0)
-
-
-def look_at_nothing(rows: slice, columns: slice) -> list[LungAnswers]:
-    raise AssertionError(f"nothing is solid, but {rows} and {columns} were looked at")
-
-
 def test_lungs_that_hold_air_are_looked_at_once() -> None:
     """The closer look costs time, and gains nothing there."""
     answers = answers_of([0.0, 10.0, 10.0], [100.0, 100.0, 100.0])
@@ -110,45 +119,115 @@ def solid_square(rows: slice, columns: slice, size: int = 100) -> list[LungAnswe
     return [two_answers(np.zeros(logits.shape, dtype=bool), logits, sums)]
 
 
-def test_closer_look_takes_a_square_around_solid_lungs() -> None:
-    """It reaches a margin beyond them, leaves stray pixels out, and the surer look decides."""
+def shown_back(logits: NDArray[np.float32], look: Look) -> list[LungAnswers]:
+    """Give what a network answers to a look, from what it says of the square upright."""
+    turned = logits[..., ::-1] if look.mirrored else logits
+    sums = np.zeros((len(logits), 2), dtype=np.float32)
+    return [two_answers(np.zeros(logits.shape, dtype=bool), turned, sums)]
+
+
+def test_closer_looks_take_a_square_around_solid_lungs() -> None:
+    """It reaches a margin beyond them, leaves stray pixels out, and the surer looks decide."""
     asked = []
     margin = round(CLOSER_MARGIN_MM / 2.0)
 
-    def look_closer(rows: slice, columns: slice) -> list[LungAnswers]:
-        asked.append((rows, columns))
-        n_rows, n_columns = rows.stop - rows.start, columns.stop - columns.start
-        logits = np.full((3, n_rows, n_columns), UNLIKELY, dtype=np.float32)
-        # Surer than the first look, in what it denies and in what it finds.
-        logits[:] = 2.0 * UNLIKELY
+    def look_closer(look: Look) -> list[LungAnswers]:
+        asked.append(look)
+        n_rows, n_columns = (one.stop - one.start for one in (look.rows, look.columns))
+        logits = np.full((3, n_rows, n_columns), 2.0 * UNLIKELY, dtype=np.float32)
         logits[:, :, :4] = 2.0 * SURE
-        sums = np.zeros((3, 2), dtype=np.float32)
-        return [two_answers(np.zeros(logits.shape, dtype=bool), logits, sums)]
+        return shown_back(logits, look)
 
     answers = solid_square(slice(30, 60), slice(40, 80))
     chosen = choose_lungs(answers, SPACING_MM, look_closer)
-    ((rows, columns),) = asked
+    assert [(one.mirrored, one.darker_hu) for one in asked] == [(False, 0), (True, 0), (False, 40)]
+    ((rows, columns),) = {
+        ((one.rows.start, one.rows.stop), (one.columns.start, one.columns.stop)) for one in asked
+    }
     side = 40 + 2 * margin
-    assert (rows.stop - rows.start, columns.stop - columns.start) == (side, side)
-    assert rows.start <= 30 - margin < 60 + margin <= rows.stop
-    assert columns.start <= 40 - margin < 80 + margin <= columns.stop
+    assert (rows[1] - rows[0], columns[1] - columns[0]) == (side, side)
+    assert rows[0] <= 30 - margin < 60 + margin <= rows[1]
+    assert columns[0] <= 40 - margin < 80 + margin <= columns[1]
     expected = np.zeros((3, 100, 100), dtype=bool)
-    expected[:, rows, columns.start : columns.start + 4] = True
+    expected[:, slice(*rows), columns[0] : columns[0] + 4] = True
     np.testing.assert_array_equal(chosen, expected)
 
 
-def test_two_looks_that_disagree_alike_leave_lung() -> None:
-    """The mean of a sure yes and a sure no lies above the cut."""
+@pytest.mark.parametrize(("denying", "stays"), [(2, True), (3, False)])
+def test_looks_that_disagree_are_averaged(denying: int, stays: bool) -> None:
+    """The mean of two sure yes and two sure no lies above the cut, that of one and three below."""
+    n_asked = 0
 
-    def look_closer(rows: slice, columns: slice) -> list[LungAnswers]:
-        shape = (3, rows.stop - rows.start, columns.stop - columns.start)
-        logits = np.full(shape, UNLIKELY, dtype=np.float32)
-        sums = np.zeros((3, 2), dtype=np.float32)
-        return [two_answers(np.zeros(shape, dtype=bool), logits, sums)]
+    def look_closer(look: Look) -> list[LungAnswers]:
+        nonlocal n_asked
+        n_asked += 1
+        shape = (3, look.rows.stop - look.rows.start, look.columns.stop - look.columns.start)
+        found = np.full(shape, SURE if n_asked > denying else UNLIKELY, dtype=np.float32)
+        return shown_back(found, look)
 
-    chosen = choose_lungs(solid_square(slice(30, 60), slice(40, 80)), SPACING_MM, look_closer)
-    assert chosen[:, 30:60, 40:80].all()
-    assert np.count_nonzero(chosen) == 3 * 30 * 40
+    square = solid_square(slice(30, 60), slice(40, 80))
+    chosen = choose_lungs(square, SPACING_MM, look_closer)
+    assert n_asked == 3
+    assert chosen[:, 30:60, 40:80].all() == stays
+
+
+def test_look_shows_the_square_mirrored_and_darker() -> None:
+    """What holds air stays air, and no value wraps around."""
+    images = np.array([[[-32768, -1000, 40, 300]]], dtype=np.int16)
+    plain = Look(slice(0, 1), slice(1, 4))
+    np.testing.assert_array_equal(plain.show(images), [[[-1000, 40, 300]]])
+    np.testing.assert_array_equal(replace(plain, mirrored=True).show(images), [[[300, 40, -1000]]])
+    darker = Look(slice(0, 1), slice(0, 4), darker_hu=40).show(images)
+    np.testing.assert_array_equal(darker, [[[-1064, -1040, 0, 260]]])
+    assert darker.dtype == np.int16
+
+
+def two_lungs(solid_rows: slice, thickness: int) -> list[LungAnswers]:
+    """Give two lungs of air, and in the first what only the answer with solid lung finds.
+
+    A voxel is 3 mm wide; nine tenths of each slice hold air, so that the volume is not solid.
+    """
+    lung = np.zeros((40, 110, 110), dtype=bool)
+    lung[5:35, 10:60, 10:40] = lung[5:35, 10:60, 50:80] = True
+    with_solid = np.where(lung, SURE, UNLIKELY).astype(np.float32)
+    lung[5:35, solid_rows, 20 : 20 + thickness] = False
+    sums = np.tile(np.array([[10.0, 100.0]], dtype=np.float32), (40, 1))
+    return [two_answers(lung, with_solid, sums)]
+
+
+SAME_MM = (3.0, 3.0, 3.0)
+
+
+def test_one_solid_lobe_makes_a_volume_solid() -> None:
+    """Though it is little of the volume: it is looked at again, and the lobe is taken."""
+    n_asked = 0
+    (answers,) = two_lungs(slice(20, 45), 15)
+
+    def look_closer(look: Look) -> list[LungAnswers]:
+        nonlocal n_asked
+        n_asked += 1
+        part = answers.codes[:, look.rows, look.columns]
+        return [LungAnswers(part[..., ::-1] if look.mirrored else part, answers.sums)]
+
+    chosen = choose_lungs([answers], SAME_MM, look_closer)
+    assert n_asked == 3
+    np.testing.assert_array_equal(chosen[8:32], (answers.codes[8:32] & 127) > 64)
+
+
+@pytest.mark.parametrize(("rows", "thickness"), [(slice(12, 58), 4), (slice(30, 37), 7)])
+def test_thin_or_small_solid_parts_are_left_to_each_slice(rows: slice, thickness: int) -> None:
+    """A layer at the diaphragm, and a piece that is no lobe, as long as little else is solid."""
+    answers = two_lungs(rows, thickness)
+    chosen = choose_lungs(answers, SAME_MM, look_at_nothing)
+    np.testing.assert_array_equal(chosen, answers[0].codes >= 128)
+
+
+def test_share_of_a_piece_is_that_of_its_lung() -> None:
+    """Just above the limit of one lung, and half of that of both."""
+    n_voxels = round(1.2 * SOLID_PIECE_SHARE * 30 * 50 * 30 / (30 * 15))
+    answers = two_lungs(slice(20, 20 + n_voxels), 15)
+    with pytest.raises(AssertionError, match="were looked at"):
+        choose_lungs(answers, SAME_MM, look_at_nothing)
 
 
 def test_lungs_that_fill_the_slice_need_no_closer_look() -> None:

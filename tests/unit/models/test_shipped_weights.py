@@ -133,6 +133,22 @@ def test_solid_lobes_of_an_unseen_phantom_are_mostly_kept(
     assert dice(found > 0, labels > 0) >= 0.9
 
 
+def test_single_solid_lobe_of_an_unseen_phantom_is_kept(
+    lungs: LungSegmenter, phantoms: list[Phantom]
+) -> None:
+    """Little of the volume is solid, but much of one lung: the lobe is not left outside."""
+    (phantom, *_) = (one for one in phantoms if one.pattern is Pattern.NORMAL)
+    labels = phantom.lung_labels
+    hu, lesion = place_solid_lobes(
+        phantom.volume_hu, labels, phantom.spacing_mm, 0.15, np.random.default_rng(5)
+    )
+    inside = lesion & (labels > 0)
+    assert 0.1 < np.count_nonzero(inside) / np.count_nonzero(labels) < 0.25
+    found = segment_volume(lungs, hu, phantom.spacing_mm)
+    assert np.count_nonzero(inside & (found > 0)) >= 0.7 * np.count_nonzero(inside)
+    assert dice(found > 0, labels > 0) >= 0.9
+
+
 def test_lungs_of_an_abdomen_are_not_found(lungs: LungSegmenter) -> None:
     """Bowel gas is no lung; what little the diaphragm leaves is told by its volume."""
     abdomen = make_abdomen(spec_of(Pattern.NORMAL, SEEDS[0]))
