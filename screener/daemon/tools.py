@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 #: Batches at a time on a CPU, sharing its threads: more would hold more memory and gain little.
 _MOST_LANES = 2
+#: Slices in which lungs are looked for at a time, where lanes share a CPU: a slice takes no longer
+#: in a batch of two than of eight, and the lane with the last batch is not waited for.
+_MOST_IN_A_LANE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ def open_tools(settings: Settings) -> Tools:
     provider = Provider(settings.inference.provider)
     threads = settings.inference.threads or _cores()
     n_lanes = min(_MOST_LANES, threads) if provider is Provider.CPU else 1
+    batch_size = settings.inference.batch_size
     try:
         lungs = _pinned(settings, settings.models.lungs)
         slices = _pinned(settings, settings.models.slices)
@@ -63,7 +67,7 @@ def open_tools(settings: Settings) -> Tools:
         policy=settings.vote.policy(),
         decoding=DecodingRules(
             n_threads=settings.inference.decode_threads,
-            batch_size=settings.inference.batch_size,
+            batch_size=batch_size if n_lanes == 1 else min(batch_size, _MOST_IN_A_LANE),
             decode=Decoders(settings.inference.decode_threads),
         ),
         models=(_identity(segmenter), _identity(classifier)),
