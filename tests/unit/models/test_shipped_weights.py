@@ -133,20 +133,20 @@ def test_solid_lobes_of_an_unseen_phantom_are_mostly_kept(
     assert dice(found > 0, labels > 0) >= 0.9
 
 
-def test_single_solid_lobe_of_an_unseen_phantom_is_kept(
-    lungs: LungSegmenter, phantoms: list[Phantom]
-) -> None:
-    """Little of the volume is solid, but much of one lung: the lobe is not left outside."""
+def test_solid_part_of_one_lung_is_kept(lungs: LungSegmenter, phantoms: list[Phantom]) -> None:
+    """Little of the volume is solid, but a quarter of one lung: it is not left outside the mask."""
     (phantom, *_) = (one for one in phantoms if one.pattern is Pattern.NORMAL)
-    labels = phantom.lung_labels
+    labels, plain = phantom.lung_labels, phantom.volume_hu
     hu, lesion = place_solid_lobes(
-        phantom.volume_hu, labels, phantom.spacing_mm, 0.15, np.random.default_rng(5)
+        plain, labels, phantom.spacing_mm, 0.15, np.random.default_rng(4)
     )
     inside = lesion & (labels > 0)
-    assert 0.1 < np.count_nonzero(inside) / np.count_nonzero(labels) < 0.25
-    found = segment_volume(lungs, hu, phantom.spacing_mm)
-    assert np.count_nonzero(inside & (found > 0)) >= 0.7 * np.count_nonzero(inside)
-    assert dice(found > 0, labels > 0) >= 0.9
+    below = np.cumsum(inside.sum(axis=(1, 2))) < 0.5 * inside.sum()
+    hu[~below], inside[~below] = plain[~below], False
+    assert 0.1 < np.count_nonzero(inside) / np.count_nonzero(labels) < 0.18
+    found = segment_volume(lungs, hu, phantom.spacing_mm) > 0
+    assert np.count_nonzero(inside & found) >= 0.8 * np.count_nonzero(inside)
+    assert dice(found, labels > 0) >= 0.95
 
 
 def test_lungs_of_an_abdomen_are_not_found(lungs: LungSegmenter) -> None:
