@@ -1,9 +1,10 @@
-/* flooder FROM_ADDRESS PORT SECONDS RATE: connects to a port of this machine and resets at once, at
-   most RATE times a second, and prints how often. It waits for no answer, so that a full queue of
-   the listener does not slow it down; an orderly close would use up its own ports in seconds. */
+/* flooder FROM_ADDRESS PORT COUNT RATE: connects to a port of this machine and resets at once, at most
+   RATE times a second, COUNT times and on until its standard input is closed. It waits for no answer,
+   so that a full queue of the listener does not slow it down; an orderly close would use up its own
+   ports in seconds. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
-#include <stdio.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -38,14 +39,15 @@ int main(int n_arguments, char **arguments)
     inet_pton(AF_INET, arguments[1], &from.sin_addr);
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     to.sin_port = htons((unsigned short)atoi(arguments[2]));
-    const double seconds = atof(arguments[3]), rate = atof(arguments[4]), began_s = now_s();
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    const long count = atol(arguments[3]);
+    const double rate = atof(arguments[4]), began_s = now_s();
     long n_made = 0;
-    for (double passed_s = 0; passed_s < seconds; passed_s = now_s() - began_s) {
-        if ((double)n_made > passed_s * rate)
+    while (n_made < count || poll(&input, 1, 0) == 0) {
+        if ((double)n_made > (now_s() - began_s) * rate)
             usleep(1000);
         else
             n_made += connect_once(&from, &to);
     }
-    printf("%ld\n", n_made);
     return 0;
 }
