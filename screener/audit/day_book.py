@@ -118,6 +118,11 @@ def withdraw_early_audits(
     return len(days)
 
 
+def yesterday_of(now: datetime, zone: tzinfo | None) -> date:
+    """Give the day that ended last in a zone; None: that of this machine."""
+    return now.astimezone(zone).date() - timedelta(days=1)
+
+
 def missed_days(
     database: Database, now: datetime, *, at: time, zone: tzinfo | None, longest_days: int
 ) -> tuple[date, ...]:
@@ -136,11 +141,9 @@ def missed_days(
         How many days back an audit is still made up. Before the first audit there was no node to
         account for: then it is yesterday alone.
     """
-    local = now.astimezone(zone)
-    today = local.date()
-    yesterday = today - timedelta(days=1)
+    local, yesterday = now.astimezone(zone), yesterday_of(now, zone)
     newest = yesterday if local.time() >= at else yesterday - timedelta(days=1)
-    oldest = _oldest(today, longest_days)
+    oldest = _oldest(local.date(), longest_days)
     with database.session() as session:
         first = session.scalar(select(func.min(Audit.day)))
         kept = set(session.scalars(select(Audit.day).where(Audit.day >= oldest)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import time, timedelta
+from datetime import time
 from typing import TYPE_CHECKING, Any
 
 from screener.audit.accounting import accounting
@@ -17,6 +17,7 @@ from screener.audit.day_book import (
     missed_days,
     record_audit,
     withdraw_early_audits,
+    yesterday_of,
 )
 from screener.audit.nightly import ModelVerification, NightlyAudit, make_audit
 from screener.audit.page import render_html, to_json
@@ -82,7 +83,7 @@ def run_nightly(
     site = open_site(settings)
     entry = _pacs(settings, pacs_name)
     if day is None:
-        day = utc_now().astimezone(settings.node.zone).date() - timedelta(days=1)
+        day = yesterday_of(utc_now(), settings.node.zone)
     return _write(site, _audit(site, day, entry), folder or settings.audit_report_path)
 
 

@@ -20,6 +20,7 @@ from screener.audit.day_book import (
     record_audit,
     recorded_audit,
     withdraw_early_audits,
+    yesterday_of,
 )
 from screener.audit.deliveries import claim_delivery, fail_delivery, finish_delivery
 from screener.audit.nightly import (
@@ -424,6 +425,7 @@ def test_day_of_the_audit_is_that_of_the_site(
     record_audit(database, DAY - timedelta(days=1), {}, NOW, is_clean=True)
     assert missed(before) == ()
     assert missed(due) == (DAY,)
+    assert yesterday_of(datetime.fromisoformat(due), ZoneInfo(zone)) == DAY
 
 
 def test_hour_that_comes_twice_has_one_audit(database: Database) -> None:
