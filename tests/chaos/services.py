@@ -103,10 +103,19 @@ class DatabaseServer(_Server):
         return self.url.rsplit("/", 1)[0] + "/postgres"
 
     def start(self) -> None:
-        """Start, after a kill too: it recovers from its log."""
-        (self._data / "postmaster.pid").unlink(missing_ok=True)
-        self._run(server_arguments(self._folder, self._data, self._port))
-        wait_until(lambda: accepts(self._maintenance_url), "PostgreSQL accepts connections", 120)
+        """Start, after a kill too: it recovers from its log.
+
+        Started again where it ends, as systemd would: it refuses to run while a child of the one
+        that was killed is still at work.
+        """
+
+        def is_up() -> bool:
+            if self._process is None or self._process.poll() is not None:
+                (self._data / "postmaster.pid").unlink(missing_ok=True)
+                self._run(server_arguments(self._folder, self._data, self._port))
+            return accepts(self._maintenance_url)
+
+        wait_until(is_up, "PostgreSQL accepts connections", 120)
 
 
 class BrokerServer(_Server):
