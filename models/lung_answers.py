@@ -24,6 +24,10 @@ from models.lung_components import (
 #: in every slice. Eight LCTSC patients have 0.01 to 0.12 as they are, the highest one with real
 #: collapse, up to 0.14 with ground glass, and 0.23 and more with half of the lungs consolidated.
 SOLID_VOLUME_SHARE = 0.18
+#: Share above which hardly anything holds air: no lungs, of which the gate for chests wants 0.15 to
+#: hold air. Heads have 0.99, those patients at most 0.74 with lobes made solid. A closer look at
+#: what is no lung finds still more of it.
+MOST_SOLID_SHARE = 0.85
 #: Else it is believed where one thick piece, found by it alone, takes this share of a lung. A lobe
 #: takes more. Of the lungs of eight LCTSC patients the largest such piece takes 0.05 as they are or
 #: with ground glass: collapse at the diaphragm is a thin layer.
@@ -151,6 +155,8 @@ def _steps(answers: Sequence[LungAnswers]) -> NDArray[np.uint8]:
 def _is_solid(answers: Sequence[LungAnswers], spacing_mm: Spacing) -> bool:
     """Tell whether much of the lungs of a volume, or a piece of one of them, is solid."""
     added, found = np.concatenate([one.sums for one in answers]).sum(axis=0, dtype=np.float64)
+    if added > MOST_SOLID_SHARE * found:
+        return False
     if added > SOLID_VOLUME_SHARE * found:
         return True
     return added > _LEAST_SOLID_SHARE * found and _has_solid_piece(answers, spacing_mm)

@@ -25,6 +25,7 @@ from screener.receive.arrival import AssociationNotice, AssociationOutcome
 from screener.receive.peers import Peer, parse_networks
 from tests.integration.certificates import NODE_NAME, ClientCertificate, SiteAuthority
 from tests.integration.conftest import PATIENCE_S, require_tool
+from tests.integration.processes import wait_until
 from tests.integration.senders import associate, rejection_codes, store
 from tests.receive_factories import CT_IMAGE, EXPLICIT, ct_bytes, write_ct
 
@@ -277,23 +278,28 @@ def test_flood_of_handshakes_holds_up_nobody_else(
     )
     is_over = threading.Event()
     context = site.context(None)
+    n_made = [0] * 6
 
-    def flood(kind: int) -> int:
-        n_made = 0
+    def flood(number: int) -> None:
         while not is_over.is_set():
-            n_made += 1
-            _shake_hands(node, noisy, context, kind)
-        return n_made
+            n_made[number] += 1
+            _shake_hands(node, noisy, context, number % 3)
 
-    with ThreadPoolExecutor(6) as pool:
-        floods = [pool.submit(flood, number % 3) for number in range(6)]
+    with ThreadPoolExecutor(len(n_made)) as pool:
+        floods = [pool.submit(flood, number) for number in range(len(n_made))]
         try:
             for _ in range(3):
                 served_by(node, site)
+            wait_until(
+                lambda: min(n_made) > 1 or any(one.done() for one in floods),
+                "every flood to come twice",
+            )
+            served_by(node, site)
         finally:
             is_over.set()
-    assert len(node.registered) == 3
-    assert all(one.result() > 1 for one in floods)
+    for one in floods:
+        one.result()
+    assert len(node.registered) == 4
     assert node.listener.wait_until_idle(PATIENCE_S)
 
 

@@ -52,6 +52,14 @@ def test_solid_lung_of_a_volume_is_taken_in_every_slice() -> None:
     assert not chosen[:, 2:].any()
 
 
+def test_what_holds_no_air_is_no_solid_lung() -> None:
+    """The sinuses of a head: nobody looks closer, and each slice keeps what was chosen for it."""
+    answers = answers_of(added=[90.0, 90.0, 10.0], found=[100.0, 100.0, 10.0])
+    chosen = choose_answer(answers, 5.0)
+    assert chosen[:, 0].all()
+    assert not chosen[:, 1:].any()
+
+
 def test_little_solid_lung_in_a_volume_is_left_to_each_slice() -> None:
     """A fifth must be exceeded; below, heart and liver would be taken for lung."""
     chosen = choose_answer(answers_of([0.0, 10.0, 40.0], [100.0, 100.0, 100.0]), 5.0)
