@@ -172,12 +172,21 @@ def _has_solid_piece(answers: Sequence[LungAnswers], spacing_mm: Spacing) -> boo
     codes = np.concatenate([one.codes[:, :: steps[1], :: steps[2]] for one in answers])[:: steps[0]]
     labels = label_lungs((codes >= _LUNG_BIT) | ((codes & _SOLID_BITS) > _ZERO), grid_mm)
     added = (codes < _LUNG_BIT) & (labels > 0)
-    pieces, _ = ndimage.label(_thick_part(added, grid_mm))
-    for label in (RIGHT_LUNG, LEFT_LUNG):
-        inside = pieces[labels == label]
-        largest = int(np.bincount(inside[inside > 0]).max(initial=0))
-        if largest > SOLID_PIECE_SHARE * inside.size:
-            return True
+    least = {
+        label: SOLID_PIECE_SHARE * np.count_nonzero(labels == label)
+        for label in (RIGHT_LUNG, LEFT_LUNG)
+    }
+    parts, _ = ndimage.label(added)
+    n_voxels = np.bincount(parts.ravel())
+    boxes = ndimage.find_objects(parts)
+    # A piece lies within one part, and the parts that could hold one are few and small.
+    for number in np.flatnonzero(n_voxels[1:] > min(least.values())):
+        box = tuple(slice(max(0, one.start - 1), one.stop + 1) for one in boxes[number])
+        pieces, _ = ndimage.label(_thick_part(added[box], grid_mm) & (parts[box] == number + 1))
+        for label, least_voxels in least.items():
+            inside = pieces[labels[box] == label]
+            if np.bincount(inside[inside > 0]).max(initial=0) > least_voxels:
+                return True
     return False
 
 
