@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 #: PS3.5 6.2, AE: 1 to 16 characters without control characters or backslash.
 _AE_TITLE = re.compile(r"^[ -\[\]-~]{1,16}$")
 _REQUIRED_SERIES = re.compile(r"^[A-Z]{2,16}(:[1-9]\d{0,4})?$")
-_TIME_OF_DAY = re.compile(r"^([01]\d|2[0-3]):[0-5]\d$")
+_TIME_OF_DAY = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 _SHA256 = re.compile(r"^([0-9a-f]{64})?$")
 
 
@@ -53,7 +53,7 @@ def _check_required_series(value: str) -> str:
 
 
 def _check_time_of_day(value: str) -> str:
-    if not _TIME_OF_DAY.match(value):
+    if not _TIME_OF_DAY.fullmatch(value):
         raise ValueError('write hours and minutes from "00:00" to "23:59", such as "02:30"')
     return value
 

@@ -13,7 +13,7 @@ import warnings
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
@@ -127,7 +127,9 @@ def make_envelope(
     run = screening.run
     screened = screening.ranking.selected_series_instance_uid or ""
     zone = _zone_of(evidence.header)
-    at = run.started_at.astimezone(zone or ZoneInfo(options.time_zone or "UTC"))
+    # By name, UTC would need a list of time zones, which a small machine has not.
+    site_zone = ZoneInfo(options.time_zone) if options.time_zone else UTC
+    at = run.started_at.astimezone(zone or site_zone)
     product = product_of(list_algorithms(screening, options))
     sop_instance_uid = instance_uid(run, screened, kind, options.digest)
     series_instance_uid = result_series_uid(run, screened, kind)

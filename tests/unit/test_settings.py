@@ -110,6 +110,7 @@ def test_load_settings_reads_lists_from_variables_as_json(monkeypatch: pytest.Mo
         ('[models.lungs]\nname = "x"\nsha256 = "12"\n', "models.lungs.sha256: .*64 lower-case"),
         ('[audit]\nnightly_at = "25:00"\n', "audit.nightly_at: .*02:30.*found: '25:00'"),
         ('[audit]\nnightly_at = "02:30Z"\n', "audit.nightly_at: .*02:30.*found: '02:30Z'"),
+        ('[audit]\nnightly_at = "02:30\\n"\n', "audit.nightly_at: .*02:30.*found: '02:30"),
         ('[node]\ntime_zone = "Mars"\n', "node.time_zone: .*Europe/Berlin.*found: 'Mars'"),
         ('[node]\ntime_zone = "../x"\n', "node.time_zone: .*Europe/Berlin.*found: '../x'"),
         ('[inference]\nprovider = "tpu"\n', "inference.provider: .*'cuda'.*found: 'tpu'"),

@@ -15,7 +15,7 @@ from screener.domain import (
     ResultKind,
     SourceDefect,
 )
-from screener.report import ContentQualification, ReportOptions, build_results
+from screener.report import ContentQualification, ReportOptions, build_results, envelope
 from tests.report_factories import (
     SERIES_UID,
     make_refusal,
@@ -363,6 +363,16 @@ def test_times_are_those_of_the_site_where_the_source_names_no_zone(tmp_path: Pa
     assert times == ["20260304 050607", "20260304 013607", "20260304 103607"]
     assert not any("TimezoneOffsetFromUTC" in report for report in reports)
     assert len({report.SOPInstanceUID for report in reports}) == 3
+
+
+def test_times_in_utc_need_no_list_of_time_zones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine without one reports all the same, as long as no zone is named."""
+    monkeypatch.setattr(envelope, "ZoneInfo", lambda name: pytest.fail(f"{name} was looked up"))
+    study = write_study(tmp_path, 4)
+    report = read_result(build_results(make_screening(study, affected=(1,)), study)[0])
+    assert str(report.ContentTime)[:6] == "050607"
 
 
 def test_radiograph_gets_its_refusal(tmp_path: Path) -> None:
