@@ -19,6 +19,7 @@ from models.lung_components import (
     Spacing,
     label_lungs,
 )
+from models.lung_patches import fill_patches
 
 #: Share of a volume's lungs that only the answer with solid lung finds, from which it is believed
 #: in every slice. Eight LCTSC patients have 0.01 to 0.12 as they are, the highest one with real
@@ -124,6 +125,17 @@ def choose_lungs(
         Gives the answers to the same slices as :meth:`Look.show` shows them; what is mirrored is
         turned back here.
     """
+    added, found = np.concatenate([one.sums for one in answers]).sum(axis=0, dtype=np.float64)
+    mask = _chosen(answers, spacing_mm, look_closer)
+    if not _LEAST_SOLID_SHARE * found < added <= MOST_SOLID_SHARE * found:
+        return mask
+    return fill_patches(mask, spacing_mm)
+
+
+def _chosen(
+    answers: Sequence[LungAnswers], spacing_mm: Spacing, look_closer: LookCloser
+) -> BoolVolume:
+    """Choose between the answers."""
     if not _is_solid(answers, spacing_mm):
         return np.concatenate([one.codes for one in answers]) >= _LUNG_BIT
     found = _average(_steps(answers), spacing_mm[0])
