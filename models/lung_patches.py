@@ -14,9 +14,9 @@ from models.lung_components import LEFT_LUNG, RIGHT_LUNG, BoolVolume, Spacing, l
 #: Radius of the closing that tells whether a lung is full of gaps, in mm.
 TELLING_RADIUS_MM = 20.0
 #: Share of the closed lungs that are gaps, above which they count as patches. Of eight LCTSC
-#: patients gaps are at most 0.05 as they are, with ground glass, with lobes, parts or a lung solid
-#: (folds at the hilum, around the heart and above the diaphragm), and 0.11 and more with strewn
-#: patches.
+#: patients gaps are at most 0.06 as they are, with ground glass, with lobes, parts or a lung solid
+#: (folds at the hilum, around the heart and above the diaphragm), and 0.10 and more with patches
+#: strewn over half of the lungs.
 PATCHY_SHARE = 0.08
 #: Radius of the closing that fills gaps which are patches, in mm.
 FILLING_RADIUS_MM = 32.0

@@ -21,6 +21,7 @@ from models.phantom.spec import (
     PhantomSpec,
     typical_spec,
 )
+from models.phantom.strewn import Strewn, place_strewn
 
 __all__ = [
     "LEFT_LUNG",
@@ -29,6 +30,7 @@ __all__ = [
     "Pattern",
     "Phantom",
     "PhantomSpec",
+    "Strewn",
     "make_abdomen",
     "make_head",
     "make_phantom",
@@ -36,5 +38,6 @@ __all__ = [
     "place_lesions",
     "place_solid_lobes",
     "place_solid_lung",
+    "place_strewn",
     "typical_spec",
 ]

@@ -1,8 +1,9 @@
 """Measure the lung networks of a cross-validation on patients that each has not seen.
 
-Five times the same series: as they are, with synthetic ground glass in half of the lungs, with half
-of the lungs consolidated in parts, with whole lobes solid, and with one lung solid. The masks stay
-those of the experts: diseased lung is lung.
+Eight times the same series: as they are, with synthetic ground glass in half of the lungs, with
+half of the lungs consolidated in parts, with whole lobes solid, with one lung solid, and with
+patches of three kinds strewn over half of the lungs. The masks stay those of the experts: diseased
+lung is lung.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,10 +23,12 @@ from models.lung_answers import LungAnswers, two_answers
 from models.lung_components import label_lungs
 from models.phantom import (
     Pattern,
+    Strewn,
     place_consolidation,
     place_lesions,
     place_solid_lobes,
     place_solid_lung,
+    place_strewn,
 )
 from models.training.networks import InputGrid, LungGraph, TwoAnswerUNet, lay_channels_last
 from models.training.slice_bank import LCTSC_SPACING_MM
@@ -44,6 +47,17 @@ class State(Enum):
     CONSOLIDATION = "consolidation"
     SOLID_LOBES = "solid lobes"
     SOLID_LUNG = "one solid lung"
+    STREWN_BALLS = "strewn balls"
+    STREWN_BLOCKS = "strewn blocks"
+    SMALL_BALLS = "small strewn balls"
+
+
+#: Patches that are strewn, with the seed that draws them.
+_STREWN = (
+    (State.STREWN_BALLS, Strewn(8.0, 28.0), 4),
+    (State.STREWN_BLOCKS, Strewn(8.0, 24.0, are_blocks=True), 9),
+    (State.SMALL_BALLS, Strewn(4.0, 10.0), 4),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +116,12 @@ def diseased(
         *place_consolidation(patient.hu, labels, LCTSC_SPACING_MM, _SOLID, rng),
     )
     yield State.SOLID_LUNG, *place_solid_lung(patient.hu, labels, LCTSC_SPACING_MM, rng)
+    for state, strewn, seed in _STREWN:
+        one = np.random.default_rng([seed, int(patient.patients[0])])
+        yield (
+            state,
+            *place_strewn(patient.hu, patient.mask, LCTSC_SPACING_MM, _SOLID, strewn, rng=one),
+        )
 
 
 def measure_lungs(

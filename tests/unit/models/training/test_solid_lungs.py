@@ -105,3 +105,6 @@ def test_measurement_tells_plain_lungs_from_solid_lobes() -> None:
     assert 0.48 <= parts.involved[0] <= parts.involved[1] <= 0.56
     assert solid.mean.value < parts.mean.value < 0.95
     assert 0.45 < figures[State.SOLID_LUNG].involved[0] < 0.55
+    for state in (State.STREWN_BALLS, State.STREWN_BLOCKS, State.SMALL_BALLS):
+        assert 0.5 <= figures[state].involved[0] < 0.56
+        assert figures[state].mean.value < 0.95
