@@ -18,8 +18,9 @@ TELLING_RADIUS_MM = 20.0
 #: (folds at the hilum, around the heart and above the diaphragm), and 0.10 and more with patches
 #: strewn over half of the lungs.
 PATCHY_SHARE = 0.08
-#: Radius of the closing that fills gaps which are patches, in mm.
-FILLING_RADIUS_MM = 32.0
+#: Radius of the closing that fills gaps which are patches, in mm: at the edge of a lung a ball must
+#: be larger than what it shall not fall into. Larger still, it fills mediastinum and diaphragm.
+FILLING_RADIUS_MM = 2.0 * TELLING_RADIUS_MM
 #: Grid on which lungs are closed, in mm: nothing fine is asked.
 _GRID_MM = 3.0
 
