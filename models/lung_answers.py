@@ -35,8 +35,9 @@ MOST_SOLID_SHARE = 0.85
 SOLID_PIECE_SHARE = 0.1
 #: Radius of a ball that fits into a thick piece at every place, in mm.
 SOLID_PIECE_RADIUS_MM = 8.0
-#: Share of a volume's lungs that only the answer with solid lung finds, up to which no piece of
-#: that size is looked for: such a piece takes about as much of the smallest lungs of a pair.
+#: Share of a volume's lungs that only the answer with solid lung finds, up to which neither a piece
+#: of that size nor patches are looked for: such a piece takes about as much of the smallest lungs
+#: of a pair.
 _LEAST_SOLID_SHARE = 0.03
 #: Grid on which pieces are looked for, in mm.
 _PIECE_GRID_MM = 3.0
@@ -115,7 +116,7 @@ def choose_lungs(
 
     A network has a grid of its own, and the lungs of a wide field of view fill little of it. Each
     look makes other errors, so that the mean of all is better than any. Where the lungs hold air
-    nothing is gained, and nothing is looked at again.
+    nothing is gained, and nothing is looked at again. Patches that are still missing are filled.
 
     Parameters
     ----------
@@ -126,18 +127,22 @@ def choose_lungs(
         turned back here.
     """
     added, found = np.concatenate([one.sums for one in answers]).sum(axis=0, dtype=np.float64)
-    mask = _chosen(answers, spacing_mm, look_closer)
     if not _LEAST_SOLID_SHARE * found < added <= MOST_SOLID_SHARE * found:
-        return mask
+        return _first_answer(answers)
+    is_solid = added > SOLID_VOLUME_SHARE * found or _has_solid_piece(answers, spacing_mm)
+    mask = _solid_lungs(answers, spacing_mm, look_closer) if is_solid else _first_answer(answers)
     return fill_patches(mask, spacing_mm)
 
 
-def _chosen(
+def _first_answer(answers: Sequence[LungAnswers]) -> BoolVolume:
+    """Give what was chosen slice by slice."""
+    return np.concatenate([one.codes for one in answers]) >= _LUNG_BIT
+
+
+def _solid_lungs(
     answers: Sequence[LungAnswers], spacing_mm: Spacing, look_closer: LookCloser
 ) -> BoolVolume:
-    """Choose between the answers."""
-    if not _is_solid(answers, spacing_mm):
-        return np.concatenate([one.codes for one in answers]) >= _LUNG_BIT
+    """Give the lungs with what is solid, after closer looks."""
     found = _average(_steps(answers), spacing_mm[0])
     square = _square_around(found, spacing_mm)
     if square is None:
@@ -162,16 +167,6 @@ def _mean_of_looks(
 def _steps(answers: Sequence[LungAnswers]) -> NDArray[np.uint8]:
     """Give the coded logits of the second answer to all slices."""
     return np.concatenate([one.codes & _SOLID_BITS for one in answers])
-
-
-def _is_solid(answers: Sequence[LungAnswers], spacing_mm: Spacing) -> bool:
-    """Tell whether much of the lungs of a volume, or a piece of one of them, is solid."""
-    added, found = np.concatenate([one.sums for one in answers]).sum(axis=0, dtype=np.float64)
-    if added > MOST_SOLID_SHARE * found:
-        return False
-    if added > SOLID_VOLUME_SHARE * found:
-        return True
-    return added > _LEAST_SOLID_SHARE * found and _has_solid_piece(answers, spacing_mm)
 
 
 def _has_solid_piece(answers: Sequence[LungAnswers], spacing_mm: Spacing) -> bool:

@@ -43,7 +43,7 @@ def fill_patches(mask: BoolVolume, spacing_mm: Spacing) -> BoolVolume:
         return mask
     closed = np.logical_or(*(_close(one, FILLING_RADIUS_MM, grid_mm) for one in lungs))
     nearest = [
-        np.minimum(np.arange(size + step // 2)[step // 2 :] // step, n - 1)
+        np.minimum((np.arange(size) + step // 2) // step, n - 1)
         for size, step, n in zip(mask.shape, steps, closed.shape, strict=True)
     ]
     return mask | closed[np.ix_(*nearest)]
@@ -61,7 +61,7 @@ def _close(lung: BoolVolume, radius_mm: float, grid_mm: Spacing) -> BoolVolume:
     kept = _distance_mm(grown, grid_mm) > radius_mm
     inside = tuple(slice(one, size - one) for one, size in zip(reach, padded.shape, strict=True))
     closed[box[0]] = kept[inside]
-    return closed | lung
+    return closed
 
 
 def _distance_mm(mask: BoolVolume, grid_mm: Spacing) -> NDArray[np.float64]:

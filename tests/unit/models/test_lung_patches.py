@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from models.evaluation.masks import dice
 from models.lung_answers import choose_lungs, one_answer, two_answers
 from models.lung_patches import fill_patches
+from models.phantom import Strewn, place_strewn
 
 #: Slices, rows and columns: coarse and fine grids, of about the same lungs.
 GRIDS = [((40, 80, 100), (6.0, 3.0, 3.0)), ((120, 120, 150), (2.0, 2.0, 2.0))]
@@ -14,15 +15,10 @@ Shape = tuple[int, int, int]
 Spacing = tuple[float, float, float]
 
 
-def places_mm(shape: Shape, spacing_mm: Spacing) -> list[NDArray[np.float64]]:
-    """Give places along each axis, 0 in the middle of the volume."""
-    axes = [(np.arange(n) - (n - 1) / 2) * mm for n, mm in zip(shape, spacing_mm, strict=True)]
-    return list(np.meshgrid(*axes, indexing="ij", sparse=True))
-
-
 def two_lungs(shape: Shape, spacing_mm: Spacing) -> NDArray[np.bool_]:
     """Give two ellipsoids beside each other, 200 mm high."""
-    z, y, x = places_mm(shape, spacing_mm)
+    axes = [(np.arange(n) - (n - 1) / 2) * mm for n, mm in zip(shape, spacing_mm, strict=True)]
+    z, y, x = np.meshgrid(*axes, indexing="ij", sparse=True)
     sides = [(z / 100) ** 2 + (y / 85) ** 2 + ((x - side) / 55) ** 2 < 1 for side in (-70, 70)]
     return np.asarray(sides[0] | sides[1])
 
@@ -30,17 +26,9 @@ def two_lungs(shape: Shape, spacing_mm: Spacing) -> NDArray[np.bool_]:
 def strew(lungs: NDArray[np.bool_], spacing_mm: Spacing, share: float) -> NDArray[np.bool_]:
     """Take balls of 10 to 20 mm out of the lungs until the share is gone."""
     rng = np.random.default_rng(8)
-    z, y, x = places_mm(lungs.shape, spacing_mm)
-    inside, left = np.argwhere(lungs), lungs.copy()
-    while np.count_nonzero(left) > (1.0 - share) * np.count_nonzero(lungs):
-        at = inside[rng.integers(len(inside))]
-        middle = [
-            (index - (n - 1) / 2) * mm
-            for index, n, mm in zip(at, lungs.shape, spacing_mm, strict=True)
-        ]
-        far = (z - middle[0]) ** 2 + (y - middle[1]) ** 2 + (x - middle[2]) ** 2
-        left &= far > rng.uniform(10.0, 20.0) ** 2
-    return left
+    air = np.full(lungs.shape, -850, dtype=np.int16)
+    _, patches = place_strewn(air, lungs, spacing_mm, share, Strewn(10.0, 20.0), rng=rng)
+    return lungs & ~patches
 
 
 @pytest.mark.parametrize(("shape", "spacing_mm"), GRIDS)
