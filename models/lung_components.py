@@ -190,7 +190,7 @@ def _near_slices(lungs: BoolVolume, first: int, last: int) -> slice:
 
 def _pull_apart(mask: BoolVolume, spacing_mm: Spacing, rules: ComponentRules) -> list[BoolVolume]:
     """Split a component that holds two touching lungs; give it whole when it is one lung."""
-    coarse, steps = _coarsen(mask, spacing_mm, rules.split_grid_mm)
+    coarse, steps = coarsen(mask, spacing_mm, rules.split_grid_mm)
     grid_mm = (steps[0] * spacing_mm[0], steps[1] * spacing_mm[1], steps[2] * spacing_mm[2])
     n_voxels = int(coarse.sum())
     for eroded in _erosions(coarse, grid_mm, rules):
@@ -228,7 +228,7 @@ def _erosions(mask: BoolVolume, grid_mm: Spacing, rules: ComponentRules) -> Iter
         yield eroded[tuple(slice(n, n + size) for n, size in zip(reach, mask.shape, strict=True))]
 
 
-def _coarsen(
+def coarsen(
     mask: BoolVolume, spacing_mm: Spacing, grid_mm: float
 ) -> tuple[BoolVolume, tuple[int, int, int]]:
     """Sample the mask every few voxels, about ``grid_mm`` apart."""

@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from models.lung_components import LEFT_LUNG, RIGHT_LUNG, BoolVolume, Spacing, label_lungs
+from models.lung_components import (
+    LEFT_LUNG,
+    RIGHT_LUNG,
+    BoolVolume,
+    Spacing,
+    coarsen,
+    label_lungs,
+)
 
 #: Radius of the closing that tells whether a lung is full of gaps, in mm.
 TELLING_RADIUS_MM = 20.0
@@ -33,9 +40,9 @@ def fill_patches(mask: BoolVolume, spacing_mm: Spacing) -> BoolVolume:
     mask
         Raw mask of both lungs, ``(slices, rows, columns)``.
     """
-    steps = [max(1, round(_GRID_MM / size)) for size in spacing_mm]
-    grid_mm = (spacing_mm[0] * steps[0], spacing_mm[1] * steps[1], spacing_mm[2] * steps[2])
-    labels = label_lungs(mask[:: steps[0], :: steps[1], :: steps[2]], grid_mm)
+    coarse, steps = coarsen(mask, spacing_mm, _GRID_MM)
+    grid_mm = (steps[0] * spacing_mm[0], steps[1] * spacing_mm[1], steps[2] * spacing_mm[2])
+    labels = label_lungs(coarse, grid_mm)
     lungs = [labels == label for label in (RIGHT_LUNG, LEFT_LUNG)]
     n_closed = sum(np.count_nonzero(_close(one, TELLING_RADIUS_MM, grid_mm)) for one in lungs)
     n_gaps = n_closed - np.count_nonzero(labels)
