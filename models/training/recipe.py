@@ -260,11 +260,12 @@ class Augmentation:
     """Random changes of grey images, each drawn anew for each image and epoch.
 
     ``scale`` 0.1 zooms by 0.9 to 1.1; ``shift`` is a share of the side; ``brightness`` a share of
-    the grey range; ``contrast`` and ``gamma`` 0.2 give factors from 0.8 to 1.2; ``noise`` is a
-    standard deviation as a share of the grey range; the flips are probabilities. ``window`` cuts up
-    to that share off either end of the grey range and spreads the rest over all of it, as another
-    CT window would; ``blur`` 0.8 mixes each image with its blurred self from 0.8 (blurred) to -0.8
-    (sharpened). The last two are 0 where the recipe does not say.
+    the grey range; ``contrast`` and ``gamma`` 0.2 give factors from 0.8 to 1.2; ``noise`` is the
+    largest standard deviation, as a share of the grey range, and half of the images get none; the
+    flips are probabilities. ``window`` cuts up to that share off either end of the grey range and
+    spreads the rest over all of it, as another CT window would; ``blur`` 0.8 mixes each image with
+    its blurred self from 0.8 (blurred) to -0.8 (sharpened). The last two are 0 where the recipe
+    does not say.
     """
 
     rotation_degrees: float

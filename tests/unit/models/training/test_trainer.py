@@ -226,6 +226,18 @@ def test_augmentation_stays_within_grey_values() -> None:
     assert (changed - images).abs().mean() > 5.0
 
 
+def test_augmentation_leaves_half_of_the_images_without_noise() -> None:
+    """Noise on every image would teach that quiet pictures do not exist; the others get up to it."""
+    images = torch.full((400, 1, 16, 16), 128.0)
+    settings = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.04)
+    changed, _ = augment(images, None, settings, torch.Generator().manual_seed(4))
+    deviations = changed.flatten(1).std(dim=1) / 255.0
+    is_quiet = deviations == 0.0
+    assert 0.4 < is_quiet.float().mean() < 0.6
+    assert 0.035 < deviations.max() < 0.045
+    assert deviations[~is_quiet].mean() == pytest.approx(0.02, abs=0.002)
+
+
 def test_focal_loss_equals_hand_computed() -> None:
     """0.25 (1 - 0.8)^2 log(1 / 0.8) for a class of weight 0.25; gamma 0 is cross entropy."""
     logits = torch.log(torch.tensor([[0.8, 0.2]], dtype=torch.float64))
