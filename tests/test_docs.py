@@ -34,8 +34,8 @@ JOURNEY = ("receive", "assemble", "segment", "classify", "vote", "report", "deli
 
 #: What may stand beside README.md; the rest has its place below one of these.
 TOP_LEVEL = {
-    ".ci", ".gitignore", ".pre-commit-config.yaml", "LICENSE", "Makefile", "README.md", "deploy",
-    "docs", "models", "pyproject.toml", "screener", "tests", "workers",
+    ".ci", ".gitignore", ".pre-commit-config.yaml", "CHANGELOG.md", "LICENSE", "Makefile",
+    "README.md", "deploy", "docs", "models", "pyproject.toml", "screener", "tests", "workers",
 }  # fmt: skip
 
 

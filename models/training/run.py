@@ -31,6 +31,7 @@ from models.manifest import Manifest, Metric
 from models.training.cards import CardFacts, write_card
 from models.training.decision_offset import Settled, balanced, balanced_point
 from models.training.failures import Failures, show_class_failures, show_mask_failures
+from models.training.freed_memory import freed_memory_kept
 from models.training.learning_figures import EpochFigures
 from models.training.measuring import (
     MeasuredClasses,
@@ -113,7 +114,8 @@ def train_recipe(recipe: Recipe, data_folder: Path, around: Surroundings) -> Out
     indices = sorted({n for one in plans for side in one.split.sides().values() for n in side})
     prepared = prepare(data, indices, recipe, threads=around.threads, track=around.track)
     watching = Watching(device, around.is_resumed, around.say, around.on_step)
-    members = train_members(recipe, plans, prepared, watching)
+    with freed_memory_kept():
+        members = train_members(recipe, plans, prepared, watching)
     network, trained, failures = _measure(members, recipe, data, around)
     around.say("exporting the model")
     manifest = package(network, trained, around.out / "model")

@@ -227,7 +227,7 @@ def test_augmentation_stays_within_grey_values() -> None:
 
 
 def test_augmentation_leaves_half_of_the_images_without_noise() -> None:
-    """Noise on every image would teach that quiet pictures do not exist; the others get up to it."""
+    """Noise on every image would teach that there are no quiet pictures."""
     images = torch.full((400, 1, 16, 16), 128.0)
     settings = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.04)
     changed, _ = augment(images, None, settings, torch.Generator().manual_seed(4))
