@@ -5,6 +5,7 @@ torch here.
 """
 
 from models.datasets.contract import (
+    OUT_OF_FOLD,
     TEST,
     TRAINING,
     VALIDATION,
@@ -27,6 +28,7 @@ from models.datasets.splits import (
 
 __all__ = [
     "LAYOUTS",
+    "OUT_OF_FOLD",
     "TEST",
     "TRAINING",
     "VALIDATION",

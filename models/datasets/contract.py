@@ -12,6 +12,8 @@ from models.errors import DatasetInvalid
 
 #: What the lists of published data sets call their parts.
 TRAINING, VALIDATION, TEST = "training", "validation", "test"
+#: Where figures are those of cross-validation: each image judged by a network that left it out.
+OUT_OF_FOLD = "out of fold"
 
 
 class Unit(Enum):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models.datasets import TEST, LabelledImages, PatientSource
+from models.datasets import OUT_OF_FOLD, TEST, LabelledImages, PatientSource
 from models.errors import DatasetInvalid
 from models.evaluation.affected import (
     affected_by_patient,
@@ -355,6 +355,9 @@ def _learnt_here(folder: ModelFolder, data: LabelledImages, part: str) -> tuple[
     sources = {source.name for source in folder.manifest.training_data}
     if data.name not in sources or part == TEST:
         return ()
+    if any(f"{data.name}, {OUT_OF_FOLD}," in one.measured_on for one in folder.manifest.metrics):
+        warning = f"the model has learnt from every image of {data.name} but its test list: "
+        return (f"{warning}these figures mean nothing, those out of fold stand in its card",)
     warning = f"the model has learnt from, or was tuned on, images of {data.name}: "
     return (f"{warning}figures hold only for images that were not among them",)
 

@@ -92,6 +92,13 @@ def _preparation(recipe: Recipe) -> str:
 def _split_words(recipe: Recipe) -> str:
     if recipe.data.split is SplitRule.LISTS:
         return "Training, validation and test images are those of the data's own lists."
+    if recipe.data.split is SplitRule.FOLDS:
+        n = recipe.data.n_folds
+        return (
+            f"Whole patients were drawn for each of {n} folds. Each of {n} networks left one fold "
+            "out and\njudged it: the figures below. **The model is the mean of them and has learnt "
+            "from every\nimage**, so that figures of its own on these images would mean nothing."
+        )
     return "Whole patients were drawn for each side; no patient stands on two sides."
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from models.datasets import (
+    OUT_OF_FOLD,
     TEST,
     VALIDATION,
     LabelledImages,
@@ -44,7 +45,7 @@ from models.training.measuring import (
 from models.training.members import Members, Watching, plan_members, train_members
 from models.training.network_builders import count_parameters
 from models.training.prepared import Track, prepare
-from models.training.recipe import Recipe, RecipeTask
+from models.training.recipe import Recipe, RecipeTask, SplitRule
 from models.training.recipe_package import Trained, package
 from models.training.recipe_writer import write_recipe
 from models.training.trainer import CHECKPOINT_FILE, Learnt
@@ -156,7 +157,7 @@ def _measure(
     if recipe.task is RecipeTask.SEGMENTATION:
         trained, failures = _measure_masks(members, recipe, data, around, n_patients)
         return members.network, trained, failures
-    judged, on = members.judged, f"{data.name}, validation"
+    judged, on = members.judged, f"{data.name}, {_side_words(recipe, VALIDATION)}"
     labels = judged[VALIDATION].targets
     patients = [data.samples[n].patient for n in judged[VALIDATION].indices]
     is_moved = recipe.training.is_decision_balanced
@@ -176,7 +177,7 @@ def _measure(
     (around.out / "confusion.png").write_bytes(confusion_plot(last.figures))
     (around.out / "roc.png").write_bytes(roc_plot(last.decided))
     failures = show_class_failures(last, judged[last.side], data, around.out / "model")
-    metrics = tuple(metric for one in classes for metric in _class_metrics(one, data))
+    metrics = tuple(metric for one in classes for metric in _class_metrics(one, data, recipe))
     fitted = f"least cross entropy on {on}, {len(labels)} images"
     trained = Trained(recipe, data, n_patients, metrics, temperature, fitted, point)
     return settled.network, trained, failures
@@ -193,16 +194,23 @@ def _measure_masks(
     judged = members.judged
     masks = [measure_masks(data, judged[side], members.logits[side], side=side) for side in judged]
     _write_metrics(around.out, recipe, members.learnt, masks)
-    metrics = tuple(_dice_metric(one, data) for one in masks)
+    metrics = tuple(_dice_metric(one, data, recipe) for one in masks)
     fitted = "not fitted: the mask is a threshold on the logit"
     failures = show_mask_failures(masks[-1], judged[masks[-1].side], data, around.out / "model")
     return Trained(recipe, data, n_patients, metrics, 1.0, fitted, untuned()), failures
 
 
-def _class_metrics(measured: MeasuredClasses, data: LabelledImages) -> list[Metric]:
+def _side_words(recipe: Recipe, side: str) -> str:
+    """Name what was judged; with folds the model as a whole has seen all of it."""
+    is_fold = recipe.data.split is SplitRule.FOLDS and side == VALIDATION
+    return OUT_OF_FOLD if is_fold else side
+
+
+def _class_metrics(measured: MeasuredClasses, data: LabelledImages, recipe: Recipe) -> list[Metric]:
     """Give the figures that are numbers as the manifest has them."""
     figures = measured.figures
-    where = f"{data.name}, {measured.side}, {figures.n_images} images; interval over "
+    side = _side_words(recipe, measured.side)
+    where = f"{data.name}, {side}, {figures.n_images} images; interval over "
     where += f"{figures.resampling.unit.value}s"
     named = {
         "accuracy": figures.accuracy,
@@ -218,8 +226,9 @@ def _class_metrics(measured: MeasuredClasses, data: LabelledImages) -> list[Metr
     ]
 
 
-def _dice_metric(measured: MeasuredMasks, data: LabelledImages) -> Metric:
-    where = f"{data.name}, {measured.side}, slices on the network's grid; interval over "
+def _dice_metric(measured: MeasuredMasks, data: LabelledImages, recipe: Recipe) -> Metric:
+    side = _side_words(recipe, measured.side)
+    where = f"{data.name}, {side}, slices on the network's grid; interval over "
     where += measured.interval_over
     dice = measured.dice
     return Metric("dice", dice.value, dice.lower, dice.upper, where, measured.n_patients)

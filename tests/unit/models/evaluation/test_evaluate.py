@@ -18,7 +18,7 @@ from models.evaluation.flattery import measure_flattery
 from models.evaluation.page import render_page, write_folder
 from models.evaluation.patients import VoteOutcome
 from models.evaluation.report import read_metrics
-from models.manifest import HuWindow
+from models.manifest import HuWindow, Metric
 from tests import dataset_factories as factories
 from tests.model_factories import write_air_model, write_brightness_model, write_density_model
 
@@ -230,6 +230,21 @@ def test_data_that_a_model_has_learnt_from_are_pointed_out(pictures: Path, tmp_p
         evaluate(folder, read_image_csv(pictures), QUICK),
     ):
         assert not any("has learnt from" in one for one in other.report.remarks)
+
+
+def test_figures_on_every_image_of_a_training_are_called_meaningless(
+    pictures: Path, tmp_path: Path
+) -> None:
+    """A model of folds has learnt from all of its data; what it was worth stands in its card."""
+    folder = write_brightness_model(tmp_path / "model")
+    (source,) = folder.manifest.training_data
+    place = f"{source.name}, out of fold, 6 images; interval over patients"
+    metrics = (Metric("accuracy", 0.7, 0.5, 0.9, place, 6),)
+    folder = replace(folder, manifest=replace(folder.manifest, metrics=metrics))
+    own = replace(read_image_csv(pictures), name=source.name)
+    remarks = evaluate(folder, own, QUICK).report.remarks
+    assert any("mean nothing" in one for one in remarks)
+    assert not any("tuned on" in one for one in remarks)
 
 
 def test_metrics_of_another_form_are_refused(tmp_path: Path) -> None:

@@ -127,6 +127,9 @@ def test_folds_train_a_network_each_and_export_one_model(tmp_path: Path) -> None
     assert {path.name for path in outcome.out.glob("member-*")} == {"member-1", "member-2"}
     manifest = open_model_folder(outcome.model).manifest
     assert manifest.recipe == "covid-ct-tiny"
+    places = {metric.measured_on.split(",")[1].strip() for metric in manifest.metrics}
+    assert places == {"out of fold", "test"}
+    assert "has learnt from every\nimage" in (outcome.model / "card.md").read_text("utf-8")
     point = manifest.operating_point
     assert point.threshold == 0.5
     assert "offset" in point.chosen_by
