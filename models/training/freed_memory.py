@@ -1,8 +1,8 @@
 """Keep what is freed for the next step, instead of handing it back to the operating system.
 
 A training step allocates and frees gigabytes of activations. glibc maps every large one anew, and
-the kernel clears its pages again each time: a quarter of the processor time of a small network on
-two cores (docs/reference/research-figures.md).
+the kernel clears its pages again each time: a sixth of the processor time of a small network on two
+cores (docs/reference/research-figures.md).
 """
 
 import ctypes
