@@ -104,8 +104,10 @@ FIGURES_OUT     ?= build/figures/$(FIGURES_RECIPE)
 
 figures: $(VENV)/.full ## train and measure a research model: FIGURES_RECIPE, FIGURES_DATA, FIGURES_WEIGHTS, FIGURES_OUT
 	$(BIN)/screener models train $(FIGURES_RECIPE) --data $(FIGURES_DATA) --out $(FIGURES_OUT) --resume --set network.weights=$(FIGURES_WEIGHTS)
-	@grep -q '^split = "folds"' $(FIGURES_OUT)/recipe.toml && echo "Every picture trained one of the networks: the figures are those above, out of fold." \
-	  || $(BIN)/screener models evaluate $(FIGURES_OUT)/model --layout covid-ct --data $(FIGURES_DATA) --part validation --out $(FIGURES_OUT)/report
+	@if grep -q '^split = "folds"' $(FIGURES_OUT)/recipe.toml; \
+	then echo "Every picture trained one of the networks: the figures are those above, out of fold."; \
+	else $(BIN)/screener models evaluate $(FIGURES_OUT)/model --layout covid-ct --data $(FIGURES_DATA) --part validation --out $(FIGURES_OUT)/report; \
+	fi
 
 clean: ## remove the environment and every cache
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

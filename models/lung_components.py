@@ -190,8 +190,7 @@ def _near_slices(lungs: BoolVolume, first: int, last: int) -> slice:
 
 def _pull_apart(mask: BoolVolume, spacing_mm: Spacing, rules: ComponentRules) -> list[BoolVolume]:
     """Split a component that holds two touching lungs; give it whole when it is one lung."""
-    coarse, steps = coarsen(mask, spacing_mm, rules.split_grid_mm)
-    grid_mm = (steps[0] * spacing_mm[0], steps[1] * spacing_mm[1], steps[2] * spacing_mm[2])
+    coarse, steps, grid_mm = coarsen(mask, spacing_mm, rules.split_grid_mm)
     n_voxels = int(coarse.sum())
     for eroded in _erosions(coarse, grid_mm, rules):
         components, sizes = _components(eroded)
@@ -230,10 +229,11 @@ def _erosions(mask: BoolVolume, grid_mm: Spacing, rules: ComponentRules) -> Iter
 
 def coarsen(
     mask: BoolVolume, spacing_mm: Spacing, grid_mm: float
-) -> tuple[BoolVolume, tuple[int, int, int]]:
-    """Sample the mask every few voxels, about ``grid_mm`` apart."""
+) -> tuple[BoolVolume, tuple[int, int, int], Spacing]:
+    """Sample the mask every few voxels, about ``grid_mm`` apart; give steps and spacing in mm."""
     first, second, third = (max(1, round(grid_mm / size)) for size in spacing_mm)
-    return mask[::first, ::second, ::third], (first, second, third)
+    apart_mm = (first * spacing_mm[0], second * spacing_mm[1], third * spacing_mm[2])
+    return mask[::first, ::second, ::third], (first, second, third), apart_mm
 
 
 def _grow_back(

@@ -40,8 +40,7 @@ def fill_patches(mask: BoolVolume, spacing_mm: Spacing) -> BoolVolume:
     mask
         Raw mask of both lungs, ``(slices, rows, columns)``.
     """
-    coarse, steps = coarsen(mask, spacing_mm, _GRID_MM)
-    grid_mm = (steps[0] * spacing_mm[0], steps[1] * spacing_mm[1], steps[2] * spacing_mm[2])
+    coarse, steps, grid_mm = coarsen(mask, spacing_mm, _GRID_MM)
     labels = label_lungs(coarse, grid_mm)
     lungs = [labels == label for label in (RIGHT_LUNG, LEFT_LUNG)]
     n_closed = sum(np.count_nonzero(_close(one, TELLING_RADIUS_MM, grid_mm)) for one in lungs)

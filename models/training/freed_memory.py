@@ -9,7 +9,8 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-#: Options of `mallopt(3)`, from malloc.h, while training and as glibc sets them.
+#: Options of `mallopt(3)`, from malloc.h, while training and as glibc begins; once set, glibc no
+#: longer lets its thresholds grow.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _KEEPING = {_TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 2**28, _MMAP_MAX: 0}
 _AS_EVER = {_TRIM_THRESHOLD: 2**17, _TOP_PAD: 2**17, _MMAP_MAX: 2**16}

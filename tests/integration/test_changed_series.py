@@ -49,9 +49,13 @@ def cut(part: slice, *, spacing: float = 1.0) -> Change:
 
 
 def noise(deviation_hu: float) -> Change:
-    """Add the noise of a lower dose, the same in every run."""
-    generator = np.random.default_rng(0)
-    return whole(lambda hu: hu + generator.normal(0.0, deviation_hu, hu.shape).astype(np.float32))
+    """Add the noise of a lower dose, the same whichever test ran before."""
+
+    def change(hu: Hu) -> Hu:
+        drawn = np.random.default_rng(0).normal(0.0, deviation_hu, hu.shape)
+        return hu + drawn.astype(np.float32)
+
+    return whole(change)
 
 
 def smoothed(hu: Hu, pixels: float) -> Hu:
