@@ -225,6 +225,9 @@ def openssl_client(
             yield client
         finally:
             client.kill()
+            if client.stdin is not None:
+                with contextlib.suppress(BrokenPipeError):  # what it was told behind its end
+                    client.stdin.close()
 
 
 def test_renegotiation_is_refused(node: RunningListener, site: SiteAuthority) -> None:
