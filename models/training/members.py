@@ -161,7 +161,7 @@ def _train_one(
     if recipe.network.weights.endswith(".tflite"):
         step = max(1, len(sides[TRAINING]) // _SETTLING_IMAGES)
         settle_batch_norm(network, sides[TRAINING].images[::step].to(torch.float32))
-    problem = Problem(network, built.head, sides[TRAINING], sides[VALIDATION], own)
+    problem = Problem(network, built.head, sides[TRAINING], sides[VALIDATION], own, built.padding)
     found = fit(
         problem,
         plan.out,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import monai.networks.nets
 from torch import nn
@@ -11,7 +11,7 @@ from models.errors import RecipeInvalid, TrainingFailed
 from models.training.networks import AttentionUNet
 from models.training.networks_custom import RadiographCnn, SeparableCnn
 from models.training.recipe import NetworkSettings, NetworkSource, Normalisation, Recipe
-from models.training.start_weights import load_weights
+from models.training.start_weights import load_weights, padding_of
 from models.training.torchvision_operators import import_timm
 
 #: Mean and deviation of ImageNet's channels, of values from 0 to 1.
@@ -20,6 +20,8 @@ _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HEAD_DEVIATION = 0.01
 #: Values of ``weights`` that name no file.
 NO_WEIGHTS, HUB_WEIGHTS = "none", "hub"
+#: The argument of timm's networks that says how convolutions pad.
+_PADDING = "pad_type"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +29,14 @@ class BuiltNetwork:
     """A network and what its input is: ``(x / 255 - mean) / deviation`` per channel.
 
     ``head`` is the part that is new where the weights are pretrained; None where there is none.
+    ``padding`` is how its convolutions pad, in timm's words; None where nobody chose.
     """
 
     network: nn.Module
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
     head: nn.Module | None
+    padding: str | None = None
 
 
 def build_network(recipe: Recipe) -> BuiltNetwork:
@@ -46,7 +50,7 @@ def build_network(recipe: Recipe) -> BuiltNetwork:
     TrainingFailed
         The weights cannot be had or do not fit.
     """
-    settings = recipe.network
+    settings = _padded_as_weights(recipe.network)
     build, sizes = _SOURCES[settings.source], (recipe.n_outputs, recipe.preprocessing.channels)
     network = build(replace(settings, weights=NO_WEIGHTS), *sizes)
     n_parameters = count_parameters(network)
@@ -64,7 +68,23 @@ def build_network(recipe: Recipe) -> BuiltNetwork:
     elif settings.weights != NO_WEIGHTS:
         expected = load_weights(network, settings.weights)
     mean, deviation = _normalisation(recipe, expected)
-    return BuiltNetwork(network, mean, deviation, find_head(network))
+    padding = dict(settings.arguments).get(_PADDING)
+    return BuiltNetwork(network, mean, deviation, find_head(network), cast("str | None", padding))
+
+
+def _padded_as_weights(settings: NetworkSettings) -> NetworkSettings:
+    """Let a timm network pad as its weights were trained, unless the recipe says how."""
+    is_file = settings.weights not in {NO_WEIGHTS, HUB_WEIGHTS}
+    if (
+        not is_file
+        or settings.source is not NetworkSource.TIMM
+        or _PADDING in dict(settings.arguments)
+    ):
+        return settings
+    padding = padding_of(settings.weights)
+    if padding is None:
+        return settings
+    return replace(settings, arguments=(*settings.arguments, (_PADDING, padding)))
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -107,10 +127,6 @@ def _timm_network(settings: NetworkSettings, n_outputs: int, channels: int) -> n
     if not timm.is_model(settings.name):
         near = ", ".join(timm.list_models(f"*{settings.name.split('_')[0]}*")[:8]) or "none"
         raise RecipeInvalid(f"timm has no network {settings.name!r}; similar ones: {near}")
-    arguments = dict(settings.arguments)
-    if settings.weights.endswith(".tflite"):
-        # TensorFlow pads the far side of a strided convolution, torch both.
-        arguments["pad_type"] = "same"
     network = _construct(
         settings,
         lambda: timm.create_model(
@@ -118,7 +134,7 @@ def _timm_network(settings: NetworkSettings, n_outputs: int, channels: int) -> n
             pretrained=settings.weights == HUB_WEIGHTS,
             num_classes=n_outputs,
             in_chans=channels,
-            **arguments,
+            **dict(settings.arguments),
         ),
     )
     head = find_head(network)

@@ -12,6 +12,8 @@ from models.training.tensor_files import read_tensors
 from models.training.tflite_weights import load_tflite
 
 Triple = tuple[tuple[float, ...], tuple[float, ...]]
+_TORCH_SUFFIXES = {".pt", ".pth"}
+_OTHER_FILE = "choose another file"
 
 
 def load_weights(network: nn.Module, file: str) -> Triple | None:
@@ -36,6 +38,26 @@ def load_weights(network: nn.Module, file: str) -> Triple | None:
     tensors = _named_tensors(path)
     load_tensors(network, tensors, path)
     return _normalisation(tensors)
+
+
+def padding_of(file: str) -> str | None:
+    """Give how the convolutions padded that weights were trained with, in timm's words.
+
+    TensorFlow pads the far side of a strided convolution, torch both; tensors fit either way, and
+    features are off by a pixel where it is the wrong one.
+
+    Returns
+    -------
+    :
+        None where the file does not say, or is not there.
+    """
+    path = Path(file)
+    if path.suffix == ".tflite":
+        return "same"
+    if path.suffix not in _TORCH_SUFFIXES or not path.is_file():
+        return None
+    padding = read_tensors(path, "cpu", mend=_OTHER_FILE).get("padding")
+    return padding if isinstance(padding, str) else None
 
 
 def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -66,8 +88,8 @@ def _named_tensors(path: Path) -> Mapping[str, Tensor]:
 
     A file of a training (``best.pt``) holds a network behind its normalisation, `GreyNetwork`.
     """
-    if path.suffix in {".pt", ".pth"}:
-        loaded = read_tensors(path, "cpu", mend="choose another file")
+    if path.suffix in _TORCH_SUFFIXES:
+        loaded = read_tensors(path, "cpu", mend=_OTHER_FILE)
         if "network" not in loaded:
             return dict(loaded)
         return {name.removeprefix("network."): one for name, one in loaded["network"].items()}
@@ -76,4 +98,4 @@ def _named_tensors(path: Path) -> Mapping[str, Tensor]:
     try:
         return dict(safetensors.torch.load_file(path))
     except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise TrainingFailed(f"{path} cannot be read ({error}); choose another file") from error
+        raise TrainingFailed(f"{path} cannot be read ({error}); {_OTHER_FILE}") from error

@@ -40,7 +40,8 @@ class Problem:
     """What is to be learnt.
 
     ``network`` takes grey images ``(batch, 1, rows, columns)``; ``head`` is the part that is
-    trained alone during ``frozen_epochs``, None where there is no such part.
+    trained alone during ``frozen_epochs``, None where there is no such part; ``padding`` is that of
+    `BuiltNetwork`, and goes with the weights.
     """
 
     network: nn.Module
@@ -48,6 +49,7 @@ class Problem:
     training: PreparedImages
     validation: PreparedImages
     recipe: Recipe
+    padding: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ def fit(
         training_loss = _train_epoch(run, problem, epoch, on_step)
         figures = _validate(run, problem)
         run.history.append(replace(figures, epoch=epoch, training_loss=training_loss))
-        _keep(run, recipe, out)
+        _keep(run, problem, out)
         on_epoch(run.history[-1])
     network.load_state_dict(_read(out / BEST_FILE, device)["network"])
     return Learnt(tuple(run.history), _best(run.history, recipe))
@@ -252,11 +254,12 @@ def _best(history: list[EpochFigures], recipe: Recipe) -> EpochFigures:
 # ── checkpoints ──────────────────────────────────────────────────────────────────────────────
 
 
-def _keep(run: _Running, recipe: Recipe, out: Path) -> None:
+def _keep(run: _Running, problem: Problem, out: Path) -> None:
     """Write the best weights where this epoch has them, then the checkpoint."""
-    latest = run.history[-1]
+    latest, recipe = run.history[-1], problem.recipe
     if _best(run.history, recipe) is latest:
-        _write(out / BEST_FILE, {"network": run.average.state_dict(), "epoch": latest.epoch})
+        best = {"network": run.average.state_dict(), "epoch": latest.epoch}
+        _write(out / BEST_FILE, {**best, "padding": problem.padding})
     state = {
         "recipe": recipe_key(recipe),
         "network": run.network.state_dict(),

@@ -133,6 +133,29 @@ def test_weights_of_a_training_are_loaded_with_their_normalisation(tmp_path: Pat
     assert built.deviation == pytest.approx((0.5,) * 3)
 
 
+@pytest.mark.parametrize("changes", [[], ["network.arguments.pad_type="]])
+def test_weights_of_a_training_pad_as_it_did(changes: list[str], tmp_path: Path) -> None:
+    """What began as TensorFlow's pads as TensorFlow does, unless the recipe says otherwise."""
+    original = read_recipe(
+        "covid-ct-mobile", ["network.weights=none", "network.arguments.pad_type=same"]
+    )
+    first = build_network(original)
+    torch.save(
+        {
+            "network": GreyNetwork(first.network, first.mean, first.deviation).state_dict(),
+            "padding": first.padding,
+        },
+        tmp_path / "best.pt",
+    )
+    weights = f"network.weights={tmp_path / 'best.pt'}"
+    second = build_network(read_recipe("covid-ct-mobile", [weights, *changes]))
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        same = torch.allclose(first.network.eval()(images), second.network.eval()(images))
+    assert same is not bool(changes)
+    assert second.padding == ("" if changes else "same")
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in NAMES]
 )

@@ -1,6 +1,7 @@
 """A training interrupted and resumed ends as one that was not; rates and moves do what they say."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -138,10 +139,11 @@ def test_training_that_diverges_ends(tmp_path: Path) -> None:
 
 def test_training_ends_with_the_weights_of_its_best_epoch(tmp_path: Path) -> None:
     """What is left in the network is what was best on the validation data."""
-    problem = tiny_problem()
+    problem = replace(tiny_problem(), padding="same")
     learnt = run(problem, tmp_path)
     kept = torch.load(tmp_path / BEST_FILE, weights_only=True)
     assert kept["epoch"] == learnt.best.epoch
+    assert kept["padding"] == "same"
     name, weight = next(iter(problem.network.state_dict().items()))
     assert torch.equal(kept["network"][name], weight)
 
