@@ -57,7 +57,7 @@ def write_card(manifest: Manifest, trained: Trained, facts: CardFacts, folder: P
         chosen_words=_chosen_words(recipe, has_test=facts.has_test),
         failure_words=facts.failures.words,
         has_failures=bool(facts.failures.n_shown),
-        failure_side=facts.failures.side,
+        failures_on=facts.failures.on,
     )
     path = folder / CARD_FILE
     # Branches of the template that say nothing leave empty lines behind.

@@ -20,17 +20,25 @@ FAILURES_FILE = "failures.png"
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """The errors of one side of the split in words; ``n_shown`` are on the sheet."""
+    """The errors on what was judged, ``on``, in words; ``n_shown`` are on the sheet."""
 
-    side: str
+    on: str
     words: str
     n_shown: int
 
 
 def show_class_failures(
-    measured: MeasuredClasses, prepared: PreparedImages, data: LabelledImages, folder: Path
+    measured: MeasuredClasses,
+    prepared: PreparedImages,
+    data: LabelledImages,
+    folder: Path,
+    *,
+    on: str,
 ) -> Failures:
-    """Draw the wrong decisions that were surest, and tell which classes are confused."""
+    """Draw the wrong decisions that were surest, and tell which classes are confused.
+
+    ``on`` names the images for readers: a side of the split, or *out of fold*.
+    """
     decided = measured.decided
     wrong = np.flatnonzero(decided.decisions != decided.labels)
     surety = decided.probabilities[wrong, decided.decisions[wrong]]
@@ -44,9 +52,7 @@ def show_class_failures(
         for n in shown
     ]
     draw_sheet(pictures, folder / FAILURES_FILE)
-    lines = [
-        f"{len(wrong)} of {len(decided.labels)} {measured.side} images were called another class."
-    ]
+    lines = [f"{len(wrong)} of {len(decided.labels)} images ({on}) were called another class."]
     counts = np.array(measured.figures.confusion)
     np.fill_diagonal(counts, 0)
     for row, column in zip(
@@ -58,13 +64,18 @@ def show_class_failures(
             )
     if len(shown):
         lines.append(f"\nThe {len(shown)} that it was surest of:")
-    return Failures(measured.side, "\n".join(lines), len(shown))
+    return Failures(on, "\n".join(lines), len(shown))
 
 
 def show_mask_failures(
-    measured: MeasuredMasks, prepared: PreparedImages, data: LabelledImages, folder: Path
+    measured: MeasuredMasks,
+    prepared: PreparedImages,
+    data: LabelledImages,
+    folder: Path,
+    *,
+    on: str,
 ) -> Failures:
-    """Draw the images with the lowest Dice."""
+    """Draw the images with the lowest Dice; ``on`` is that of `show_class_failures`."""
     dice = np.array(measured.per_image)
     poor = np.flatnonzero(dice < _POOR_DICE)
     shown = poor[np.argsort(dice[poor], kind="stable")][:_MOST]
@@ -76,10 +87,10 @@ def show_mask_failures(
         for n in shown
     ]
     draw_sheet(pictures, folder / FAILURES_FILE)
-    words = f"{len(poor)} of {len(dice)} {measured.side} images have a Dice below {_POOR_DICE}."
+    words = f"{len(poor)} of {len(dice)} images ({on}) have a Dice below {_POOR_DICE}."
     if len(shown):
         words += f" The {len(shown)} lowest:"
-    return Failures(measured.side, words, len(shown))
+    return Failures(on, words, len(shown))
 
 
 def _grey(prepared: PreparedImages, number: int) -> NDArray[np.uint8]:

@@ -176,7 +176,13 @@ def _measure(
     last = classes[-1]
     (around.out / "confusion.png").write_bytes(confusion_plot(last.figures))
     (around.out / "roc.png").write_bytes(roc_plot(last.decided))
-    failures = show_class_failures(last, judged[last.side], data, around.out / "model")
+    failures = show_class_failures(
+        last,
+        judged[last.side],
+        data,
+        around.out / "model",
+        on=_side_words(recipe, last.side),
+    )
     metrics = tuple(metric for one in classes for metric in _class_metrics(one, data, recipe))
     fitted = f"least cross entropy on {on}, {len(labels)} images"
     trained = Trained(recipe, data, n_patients, metrics, temperature, fitted, point)
@@ -196,7 +202,10 @@ def _measure_masks(
     _write_metrics(around.out, recipe, members.learnt, masks)
     metrics = tuple(_dice_metric(one, data, recipe) for one in masks)
     fitted = "not fitted: the mask is a threshold on the logit"
-    failures = show_mask_failures(masks[-1], judged[masks[-1].side], data, around.out / "model")
+    last = masks[-1]
+    failures = show_mask_failures(
+        last, judged[last.side], data, around.out / "model", on=_side_words(recipe, last.side)
+    )
     return Trained(recipe, data, n_patients, metrics, 1.0, fitted, untuned()), failures
 
 

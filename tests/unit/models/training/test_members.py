@@ -138,6 +138,23 @@ def test_folds_train_a_network_each_and_export_one_model(tmp_path: Path) -> None
     np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
+def test_card_of_folds_without_test_images_counts_failures_out_of_fold(tmp_path: Path) -> None:
+    """No image is called validation that trained four of five networks."""
+    set_one_thread()
+    changes = ["network.name=test_efficientnet", "network.weights=none", "data.n_folds=2"]
+    changes += ["preprocessing.rows=32", "preprocessing.columns=32", "training.epochs=1"]
+    changes += ["network.n_parameters=99710"]
+    data = write_dataset("covid-ct", tmp_path / "data")
+    for listed in data.glob("Data-split/*/test*.txt"):
+        listed.unlink()
+    recipe = read_recipe("covid-ct-committee", changes)
+    outcome = train_recipe(recipe, data, surroundings(tmp_path / "out"))
+    card = (outcome.model / "card.md").read_text("utf-8")
+    failures = card.partition("## Where it fails")[2].partition("## Notes")[0]
+    assert "of 18 images (out of fold) were called another class" in failures
+    assert "validation" not in failures
+
+
 def exported_test_logits(model: Path, data: Path, rows: list[dict[str, str]]) -> np.ndarray:
     """Run the exported graph on the pictures of the test side."""
     from PIL import Image
