@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import monai.networks.nets
 from torch import nn
@@ -11,7 +11,7 @@ from models.errors import RecipeInvalid, TrainingFailed
 from models.training.networks import AttentionUNet
 from models.training.networks_custom import RadiographCnn, SeparableCnn
 from models.training.recipe import NetworkSettings, NetworkSource, Normalisation, Recipe
-from models.training.start_weights import load_weights, padding_of
+from models.training.start_weights import read_weights
 from models.training.torchvision_operators import import_timm
 
 #: Mean and deviation of ImageNet's channels, of values from 0 to 1.
@@ -50,7 +50,9 @@ def build_network(recipe: Recipe) -> BuiltNetwork:
     TrainingFailed
         The weights cannot be had or do not fit.
     """
-    settings = _padded_as_weights(recipe.network)
+    is_file = recipe.network.weights not in {NO_WEIGHTS, HUB_WEIGHTS}
+    start = read_weights(recipe.network.weights) if is_file else None
+    settings = _padded(recipe.network, start.padding if start else None)
     build, sizes = _SOURCES[settings.source], (recipe.n_outputs, recipe.preprocessing.channels)
     network = build(replace(settings, weights=NO_WEIGHTS), *sizes)
     n_parameters = count_parameters(network)
@@ -65,24 +67,18 @@ def build_network(recipe: Recipe) -> BuiltNetwork:
         network = build(settings, *sizes)
     if settings.weights == HUB_WEIGHTS:
         expected = _hub_normalisation(network)
-    elif settings.weights != NO_WEIGHTS:
-        expected = load_weights(network, settings.weights)
+    elif start is not None:
+        expected = start.load(network)
     mean, deviation = _normalisation(recipe, expected)
     padding = dict(settings.arguments).get(_PADDING)
-    return BuiltNetwork(network, mean, deviation, find_head(network), cast("str | None", padding))
+    said = padding if isinstance(padding, str) else None
+    return BuiltNetwork(network, mean, deviation, find_head(network), said)
 
 
-def _padded_as_weights(settings: NetworkSettings) -> NetworkSettings:
+def _padded(settings: NetworkSettings, padding: str | None) -> NetworkSettings:
     """Let a timm network pad as its weights were trained, unless the recipe says how."""
-    is_file = settings.weights not in {NO_WEIGHTS, HUB_WEIGHTS}
-    if (
-        not is_file
-        or settings.source is not NetworkSource.TIMM
-        or _PADDING in dict(settings.arguments)
-    ):
-        return settings
-    padding = padding_of(settings.weights)
-    if padding is None:
+    is_said = _PADDING in dict(settings.arguments)
+    if padding is None or is_said or settings.source is not NetworkSource.TIMM:
         return settings
     return replace(settings, arguments=(*settings.arguments, (_PADDING, padding)))
 

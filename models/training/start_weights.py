@@ -1,6 +1,7 @@
 """Weights to start from, out of a local file."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.torch
@@ -16,48 +17,64 @@ _TORCH_SUFFIXES = {".pt", ".pth"}
 _OTHER_FILE = "choose another file"
 
 
-def load_weights(network: nn.Module, file: str) -> Triple | None:
-    """Load a file into a network; a head of another size stays as it was initialised.
+@dataclass(frozen=True, slots=True)
+class StartWeights:
+    """What a file holds for a network to start from.
 
-    Returns
-    -------
-    :
-        Mean and deviation that the weights expect of values from 0 to 1; None where the file does
-        not say.
+    ``tensors`` are by the network's own names; None for TensorFlow Lite, whose layers are read with
+    the network at hand. ``padding`` is how the convolutions padded that the weights were trained
+    with, in timm's words; None where the file does not say. TensorFlow pads the far side of a
+    strided convolution, torch both: tensors fit either way, but features are off by a pixel.
+    """
+
+    path: Path
+    tensors: Mapping[str, Tensor] | None
+    padding: str | None
+
+    def load(self, network: nn.Module) -> Triple | None:
+        """Load them into a network; a head of another size stays as it was initialised.
+
+        Returns
+        -------
+        :
+            Mean and deviation that the weights expect of values from 0 to 1; None where the file
+            does not say.
+
+        Raises
+        ------
+        TrainingFailed
+            They are not those of the network.
+        """
+        if self.tensors is None:
+            return load_tflite(network, self.path)
+        load_tensors(network, self.tensors, self.path)
+        return _normalisation(self.tensors)
+
+
+def read_weights(file: str) -> StartWeights:
+    """Read a file; nothing in it is executed.
+
+    A file of a training (``best.pt``) holds a network behind its normalisation, `GreyNetwork`.
 
     Raises
     ------
     TrainingFailed
-        The file is missing or of an unknown kind, or its tensors are not those of the network.
+        It is missing, damaged or of an unknown kind.
     """
     path = Path(file)
     if not path.is_file():
         raise TrainingFailed(f"weights {file} do not exist; correct network.weights")
     if path.suffix == ".tflite":
-        return load_tflite(network, path)
-    tensors = _named_tensors(path)
-    load_tensors(network, tensors, path)
-    return _normalisation(tensors)
-
-
-def padding_of(file: str) -> str | None:
-    """Give how the convolutions padded that weights were trained with, in timm's words.
-
-    TensorFlow pads the far side of a strided convolution, torch both; tensors fit either way, and
-    features are off by a pixel where it is the wrong one.
-
-    Returns
-    -------
-    :
-        None where the file does not say, or is not there.
-    """
-    path = Path(file)
-    if path.suffix == ".tflite":
-        return "same"
-    if path.suffix not in _TORCH_SUFFIXES or not path.is_file():
-        return None
-    padding = read_tensors(path, "cpu", mend=_OTHER_FILE).get("padding")
-    return padding if isinstance(padding, str) else None
+        return StartWeights(path, None, "same")
+    if path.suffix == ".safetensors":
+        return StartWeights(path, _safetensors(path), None)
+    if path.suffix not in _TORCH_SUFFIXES:
+        raise TrainingFailed(f"{path}: use a .tflite, .safetensors or .pt file")
+    loaded = read_tensors(path, "cpu", mend=_OTHER_FILE)
+    if "network" not in loaded:
+        return StartWeights(path, loaded, None)
+    tensors = {name.removeprefix("network."): one for name, one in loaded["network"].items()}
+    return StartWeights(path, tensors, loaded.get("padding"))
 
 
 def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -83,18 +100,7 @@ def _normalisation(tensors: Mapping[str, Tensor]) -> Triple | None:
     return tuple(mean), tuple(deviation)
 
 
-def _named_tensors(path: Path) -> Mapping[str, Tensor]:
-    """Read named tensors; nothing in the file is executed.
-
-    A file of a training (``best.pt``) holds a network behind its normalisation, `GreyNetwork`.
-    """
-    if path.suffix in _TORCH_SUFFIXES:
-        loaded = read_tensors(path, "cpu", mend=_OTHER_FILE)
-        if "network" not in loaded:
-            return dict(loaded)
-        return {name.removeprefix("network."): one for name, one in loaded["network"].items()}
-    if path.suffix != ".safetensors":
-        raise TrainingFailed(f"{path}: use a .tflite, .safetensors or .pt file")
+def _safetensors(path: Path) -> Mapping[str, Tensor]:
     try:
         return dict(safetensors.torch.load_file(path))
     except (OSError, ValueError, safetensors.SafetensorError) as error:
